@@ -1,0 +1,52 @@
+"""amct_lite: make trained Caffe and ONNX networks small and integer-ready, and prove that they still work.
+
+The verbs are AMCT's: `create_quant_config`, `init`, `calibrate`, `quantize_model`, `save_model`, `auto_nuq`.
+They are loaded at first use, so that `import amct_lite` stays fast.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from amct_lite.auto_nuq import AutoNuqEvaluatorBase, auto_nuq
+from amct_lite.errors import AmctError
+from amct_lite.version import VERSION as __version__  # noqa: N811 - the name that tools look for
+
+if TYPE_CHECKING:
+    from amct_lite.api import calibrate, create_quant_config, init, quantize_model, save_model
+    from amct_lite.search.result import SearchResult
+    from amct_lite.session import InferenceSession
+
+__all__ = [
+    "AmctError",
+    "AutoNuqEvaluatorBase",
+    "InferenceSession",
+    "SearchResult",
+    "__version__",
+    "auto_nuq",
+    "calibrate",
+    "create_quant_config",
+    "init",
+    "quantize_model",
+    "save_model",
+]
+
+_LOADED_AT_FIRST_USE = {
+    "InferenceSession": "amct_lite.session",
+    "SearchResult": "amct_lite.search.result",
+    "calibrate": "amct_lite.api",
+    "create_quant_config": "amct_lite.api",
+    "init": "amct_lite.api",
+    "quantize_model": "amct_lite.api",
+    "save_model": "amct_lite.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module at first use (PEP 562)."""
+    if name not in _LOADED_AT_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LOADED_AT_FIRST_USE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,177 @@
+"""The AMCT verbs, each a few lines over the rooms."""
+
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from amct_lite.calibration.modified_model import write_calibration_model
+from amct_lite.calibration.sweep import sweep
+from amct_lite.errors import ParameterError
+from amct_lite.export.save import Saved, save_quantized
+from amct_lite.files.config_file import write_config
+from amct_lite.files.record import write_record
+from amct_lite.files.target import load_target
+from amct_lite.graph.model import load_model
+from amct_lite.quantize.calibration_task import calibration_task
+from amct_lite.quantize.factors import make_records
+from amct_lite.quantize.plan import default_config
+from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
+
+__all__ = ["calibrate", "create_quant_config", "init", "quantize_model", "save_model"]
+
+StrPath = str | PathLike[str]
+
+
+def create_quant_config(
+    config_file: StrPath,
+    model_file: StrPath,
+    weights_file: StrPath | None = None,
+    skip_layers: Sequence[str] | None = None,
+    batch_num: int = 1,
+    activation_offset: bool = True,
+    config_defination: StrPath | None = None,
+    *,
+    target: str = "ascend",
+) -> None:
+    """Write a JSON config in which every layer that the target can quantize is quantized uniformly.
+
+    Args:
+        config_file: Where to write; an existing file is overwritten.
+        model_file: The float network, ONNX.
+        weights_file: None for ONNX, which holds its weights itself.
+        skip_layers: Names of layers to leave float.
+        batch_num: Batches that calibration will read, at least 1; 16 or 32 images in all are usual.
+        activation_offset: Whether activation grids have an offset.
+        config_defination: AMCT's simplified config; not read yet.
+        target: A built-in target, or the path of a target's JSON file.
+
+    Raises:
+        AmctError: A parameter is wrong, the model cannot be loaded, or nothing can be quantized.
+    """
+    _only_onnx(weights_file)
+    if config_defination is not None:
+        raise ParameterError(
+            "The 'config_defination' parameter of create_quant_config is not supported yet.",
+            remedy="Create the config without it and edit the JSON file.",
+        )
+    if isinstance(batch_num, bool) or not isinstance(batch_num, int) or batch_num < 1:
+        raise ParameterError(
+            f"The 'batch_num' parameter of create_quant_config must be an int > 0. Got {batch_num!r} instead."
+        )
+    if not isinstance(activation_offset, bool):
+        raise ParameterError(
+            "The 'activation_offset' parameter of create_quant_config must be a bool."
+            f" Got {activation_offset!r} instead."
+        )
+    if isinstance(skip_layers, str):
+        raise ParameterError(
+            f"The 'skip_layers' parameter of create_quant_config must be a list of str. Got {skip_layers!r} instead."
+        )
+    config = default_config(
+        load_model(model_file).layers,
+        load_target(target, Path(config_file).parent),
+        skip_layers=skip_layers or (),
+        batch_num=batch_num,
+        activation_offset=activation_offset,
+        target_name=target,
+    )
+    write_config(config, Path(config_file))
+
+
+def init(
+    config_file: StrPath,
+    model_file: StrPath,
+    weights_file: StrPath | None = None,
+    scale_offset_record_file: StrPath | None = None,
+) -> PlannedGraph:
+    """Parse a model, hold the config against it, and plan every layer.
+
+    Args:
+        config_file: The config, as written or edited by hand.
+        model_file: The float network, ONNX.
+        weights_file: None for ONNX.
+        scale_offset_record_file: Where calibration writes the record and `save_model` reads it.
+
+    Returns:
+        The planned graph; `print` it to see what can be done to each layer and why not.
+
+    Raises:
+        AmctError: A file cannot be read, or the config does not fit the model or the target.
+    """
+    _only_onnx(weights_file)
+    record = None if scale_offset_record_file is None else Path(scale_offset_record_file)
+    return open_graph(Path(config_file), Path(model_file), record)
+
+
+def calibrate(
+    graph: PlannedGraph,
+    batches: Iterable[Any],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    sess_options: Any = None,
+) -> None:
+    """Run the config's `batch_num` batches through the float model and write the record.
+
+    One streaming sweep: memory does not depend on the number of batches, nor the result on how they are cut.
+
+    Args:
+        graph: From `init`, with a record file.
+        batches: Arrays, or dicts from input name to array, preprocessed as the model expects.
+        progress: Called after each batch with (batches done, batch_num).
+        sess_options: onnxruntime.SessionOptions, for example with a custom-operator library.
+
+    Raises:
+        CalibrationError: Too few batches, a batch that does not fit, NaN or infinite activations.
+    """
+    record_file = graph.require_record_file()
+    statistics = sweep(
+        graph.model,
+        graph.quantized_layers,
+        batches,
+        graph.config.batch_num,
+        progress=progress,
+        sess_options=sess_options,
+    )
+    write_record(make_records(graph.model, graph.plans, statistics), record_file)
+
+
+def quantize_model(graph: PlannedGraph, modified_model_file: StrPath) -> None:
+    """Write a calibration model, for calibration in the user's own loop.
+
+    Run it through `amct_lite.InferenceSession`: after `batch_num` runs the record is written.
+
+    Args:
+        graph: From `init`, with a record file.
+        modified_model_file: Where to write the calibration model.
+    """
+    task = calibration_task(graph, record_file=graph.require_record_file())
+    write_calibration_model(graph.model, task, Path(modified_model_file))
+
+
+def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath) -> Saved:
+    """Write the quantized models and the summary.
+
+    Args:
+        graph: From `init`, calibrated.
+        save_type: "Fakequant" (runs anywhere, for accuracy tests), "Deploy" (for the target's device) or "Both".
+        save_path: Folder and file prefix, "out/resnet"; without a prefix when it ends in "/".
+
+    Returns:
+        The files written, and the summary.
+
+    Raises:
+        AmctError: There is no fitting record, or a file cannot be written.
+    """
+    text = str(save_path)
+    prefix = "" if text.endswith("/") else Path(text).name
+    folder = Path(text) if text.endswith("/") else Path(text).parent
+    return save_quantized(graph, graph.read_records(), save_type, folder, prefix)
+
+
+def _only_onnx(weights_file: StrPath | None) -> None:
+    if weights_file is not None:
+        raise ParameterError(
+            f"A weights file belongs to a Caffe model, which this version does not read. Got {str(weights_file)!r}.",
+            remedy="For an ONNX model leave weights_file out: it holds its weights itself.",
+        )

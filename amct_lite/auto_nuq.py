@@ -1,0 +1,111 @@
+"""Automatic NUQ search: the evaluator's base class and the verb, under AMCT's module name.
+
+`from amct_lite.auto_nuq import AutoNuqEvaluatorBase` and `amct_lite.auto_nuq(...)` both work, as in AMCT.
+This module imports nothing heavy, so that a user's evaluator file loads fast.
+"""
+
+from collections.abc import Iterable
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from amct_lite.search.result import SearchResult
+
+__all__ = ["AutoNuqEvaluatorBase", "auto_nuq"]
+
+
+class AutoNuqEvaluatorBase:
+    """The user's accuracy test. Subclass it and write `eval_model` and `is_satisfied`.
+
+    Attributes:
+        evaluate_batch_num: The number of batches that `eval_model` is asked to evaluate.
+
+    Example:
+        >>> class Evaluator(AutoNuqEvaluatorBase):
+        ...     def eval_model(self, model_file, weights_file, batch_num):
+        ...         return 0.9  # run the model, return one number
+        ...     def is_satisfied(self, original_metric, new_metric):
+        ...         return original_metric - new_metric <= 0.01
+        >>> Evaluator(evaluate_batch_num=5).evaluate_batch_num
+        5
+    """
+
+    def __init__(self, evaluate_batch_num: Any = 1) -> None:
+        # AMCT's own sample calls `super().__init__(self)`, which passes the object as the number: keep the default.
+        is_number = isinstance(evaluate_batch_num, int) and not isinstance(evaluate_batch_num, bool)
+        self.evaluate_batch_num: int = evaluate_batch_num if is_number else 1
+
+    def eval_model(self, model_file: str, weights_file: str | None, batch_num: int) -> float:
+        """Run a model on the user's data and return one metric.
+
+        Args:
+            model_file: Path of the model to evaluate.
+            weights_file: Path of its weights; None for ONNX, where the model file holds them.
+            batch_num: How many batches to run.
+
+        Returns:
+            The metric, one number.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define eval_model(model_file, weights_file, batch_num).")
+
+    def is_satisfied(self, original_metric: float, new_metric: float) -> bool:
+        """Say whether a compressed model is good enough.
+
+        Args:
+            original_metric: What `eval_model` returned for the float model.
+            new_metric: What it returned for the compressed one.
+
+        Returns:
+            True where the compressed model is acceptable.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define is_satisfied(original_metric, new_metric).")
+
+
+def auto_nuq(
+    model_file: str | PathLike[str],
+    weights_file: str | PathLike[str] | None,
+    nuq_evaluator: AutoNuqEvaluatorBase,
+    config_file: str | PathLike[str],
+    scale_offset_record_file: str | PathLike[str],
+    save_dir: str | PathLike[str],
+    *,
+    calibration_data: Iterable[Any] | None = None,
+    max_evaluations: int | None = None,
+    max_seconds: float | None = None,
+) -> "SearchResult":
+    """Search the smallest NUQ config that the user's accuracy test accepts, and save it.
+
+    Every trial is journalled in `save_dir`; calling again after an interruption goes on where it stopped.
+
+    Args:
+        model_file: The float network, ONNX.
+        weights_file: None for ONNX, which holds its weights itself.
+        nuq_evaluator: The user's accuracy test.
+        config_file: A config written by `create_quant_config`, edited or not. Layers that are enabled there and that
+            the target allows take part; `auto_nuq` in it says which level counts and ratios are tried.
+        scale_offset_record_file: Where the record of the result is written.
+        save_dir: Folder for everything else: models, final config, summary, journal, statistics.
+        calibration_data: Batches (arrays, or dicts from input name to array); None lets the evaluator's own run over
+            a calibration model do it.
+        max_evaluations: Calls of `eval_model` on compressed models and on the float one, at most; None for no limit.
+        max_seconds: No trial is started after this time; None for no limit.
+
+    Returns:
+        The result: whether it satisfies, metrics, config, trials, files.
+
+    Raises:
+        AmctError: The model, config, data or journal cannot be used. Exceptions of the evaluator pass through.
+    """
+    from amct_lite.search.auto_nuq import run_auto_nuq
+
+    return run_auto_nuq(
+        model_file,
+        weights_file,
+        nuq_evaluator,
+        config_file,
+        scale_offset_record_file,
+        save_dir,
+        calibration_data=calibration_data,
+        max_evaluations=max_evaluations,
+        max_seconds=max_seconds,
+    )

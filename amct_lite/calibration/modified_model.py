@@ -1,0 +1,83 @@
+"""The calibration model: the float network in stock operators with the observed tensors as further outputs.
+
+What its session must do with them stands in the model's metadata, so that calibration can go on in another process.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from amct_lite.errors import ModelError
+from amct_lite.graph.model import Model
+from amct_lite.graph.saving import save_ir
+
+__all__ = ["CalibrationTask", "read_task", "write_calibration_model"]
+
+_METADATA_KEY = "amct_lite.calibration"
+
+
+@dataclass(frozen=True)
+class CalibrationTask:
+    """What the session of a calibration model has to do.
+
+    Attributes:
+        tensors: Observed tensor -> axis of its channels.
+        outputs: Outputs of the float model; the others are for the observers.
+        batch_num: Batches to observe.
+        model_digest: Digest of the float model.
+        model_file: The float model.
+        config_file: The config.
+        record_file: Where the record is written in the end; None where only statistics are wanted.
+        statistics_file: Where the statistics are written in the end; None where only the record is wanted.
+    """
+
+    tensors: dict[str, int]
+    outputs: list[str]
+    batch_num: int
+    model_digest: str
+    model_file: Path
+    config_file: Path
+    record_file: Path | None = None
+    statistics_file: Path | None = None
+
+
+_PATHS = ("model_file", "config_file", "record_file", "statistics_file")
+
+
+def write_calibration_model(model: Model, task: CalibrationTask, path: Path) -> None:
+    """Write the calibration model; paths in its metadata are relative to its folder."""
+    clone = model.clone()
+    present = {value.name for value in (*clone.graph.inputs, *clone.graph.outputs)}
+    values = {value.name: value for node in clone.graph for value in node.outputs}
+    clone.graph.outputs.extend(values[name] for name in task.tensors if name not in present)
+    document = asdict(task)
+    for key in _PATHS:
+        if document[key] is not None:
+            document[key] = os.path.relpath(document[key], path.parent)
+    clone.metadata_props[_METADATA_KEY] = json.dumps(document, sort_keys=True)
+    save_ir(clone, path)
+
+
+def read_task(metadata: Mapping[str, str], path: Path) -> CalibrationTask | None:
+    """The task in a model's metadata, or None for a model that is no calibration model.
+
+    Raises:
+        ModelError: The metadata is damaged.
+    """
+    text = metadata.get(_METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        document: dict[str, Any] = json.loads(text)
+        for key in _PATHS:
+            if document[key] is not None:
+                document[key] = (path.parent / document[key]).resolve()
+        return CalibrationTask(**document)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"The calibration model {path} has damaged metadata.",
+            remedy="Write it again with quantize_model.",
+        ) from error

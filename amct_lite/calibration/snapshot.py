@@ -1,0 +1,45 @@
+"""What a calibration histogram has seen, frozen: the input of every range algorithm."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["HistogramSnapshot"]
+
+
+@dataclass(frozen=True)
+class HistogramSnapshot:
+    """Counts of values in bins of equal width, exact zeros apart.
+
+    Attributes:
+        width: The bins' width, a power of two.
+        first_bin: Number of the first bin; bin i covers [i * width, (i + 1) * width).
+        counts: int64 array, shape (n,), read-only: how many values, other than exact zeros, lie in each bin
+            from first_bin on. The first and the last count are positive; empty where all values were zero.
+        zeros: How many values were exactly zero.
+        minimum: The lowest value, exact; 0.0 where none was seen.
+        maximum: The highest value, exact; 0.0 where none was seen.
+    """
+
+    width: float
+    first_bin: int
+    counts: npt.NDArray[np.int64]
+    zeros: int
+    minimum: float
+    maximum: float
+
+    @property
+    def total(self) -> int:
+        """How many values were seen, zeros included."""
+        return int(self.counts.sum()) + self.zeros
+
+    @property
+    def edges(self) -> npt.NDArray[np.float64]:
+        """Bounds of the bins, float64, shape (n + 1,)."""
+        return np.arange(self.counts.size + 1, dtype=np.float64) * self.width + self.first_bin * self.width
+
+    @property
+    def centres(self) -> npt.NDArray[np.float64]:
+        """Middles of the bins, float64, shape (n,); none lies beyond minimum or maximum."""
+        return np.clip(self.edges[:-1] + 0.5 * self.width, self.minimum, self.maximum)

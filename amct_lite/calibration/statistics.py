@@ -1,0 +1,164 @@
+"""What one sweep over the calibration data leaves behind: a histogram and channel moments for each observed tensor."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from amct_lite.calibration.histogram import Histogram
+from amct_lite.calibration.moments import ChannelMoments
+from amct_lite.errors import CalibrationError, FileError, ParameterError
+from amct_lite.files.atomic import write_bytes_atomically
+from amct_lite.types import FloatArray, Layer
+
+__all__ = ["Statistics", "load_statistics", "save_statistics", "statistics_digest"]
+
+_FORMAT = 1
+
+
+class Statistics:
+    """Observers of the tensors that a plan needs, fed batch by batch in constant memory.
+
+    Attributes:
+        batches: Number of batches seen.
+        samples: Number of samples in them: the sum of the first input's leading sizes.
+        tensors: Observed tensor -> axis of its channels.
+    """
+
+    def __init__(self, tensors: Mapping[str, int]) -> None:
+        self.batches = 0
+        self.samples = 0
+        self.tensors = dict(tensors)
+        self._histograms = {name: Histogram() for name in tensors}
+        self._moments = {name: ChannelMoments(axis) for name, axis in tensors.items()}
+
+    @classmethod
+    def for_layers(cls, layers: Iterable[Layer]) -> "Statistics":
+        """Observers for the activations of some layers."""
+        return cls({layer.activation: layer.channel_axis for layer in layers})
+
+    def observe(self, tensor: str, values: FloatArray) -> None:
+        """Take in one tensor of one batch.
+
+        Args:
+            tensor: Its name.
+            values: float array of any shape, empty ones included.
+
+        Raises:
+            CalibrationError: It holds NaN or infinite values.
+        """
+        try:
+            self._histograms[tensor].update(values)
+        except ParameterError as error:
+            raise CalibrationError(
+                f"The activation {tensor!r} is not finite in batch {self.batches + 1}: {error.cause}",
+                remedy="Check the data's preprocessing, and that the float model is sound on it.",
+            ) from error
+        if values.size:
+            self._moments[tensor].update(values)
+
+    def histogram(self, layer: Layer) -> Histogram:
+        """Histogram of a layer's activation."""
+        self._refuse_unseen(layer)
+        return self._histograms[layer.activation]
+
+    def mean_squares(self, layer: Layer) -> FloatArray:
+        """Mean square of each channel of a layer's activation, shape (channels,)."""
+        self._refuse_unseen(layer)
+        return self._moments[layer.activation].mean_square
+
+    def _refuse_unseen(self, layer: Layer) -> None:
+        if layer.activation not in self._histograms:
+            raise CalibrationError(
+                f"Its input {layer.activation!r} was not observed by this calibration.",
+                layer=layer.name,
+                remedy="Calibrate again with this config.",
+            )
+
+
+def save_statistics(statistics: Statistics, path: Path, keys: Mapping[str, str]) -> None:
+    """Write statistics to a file.
+
+    Args:
+        statistics: What a sweep left behind.
+        path: An .npz file.
+        keys: What they depend on (digests of model, config, data); asked for again on loading.
+    """
+    write_bytes_atomically(path, _deterministic_npz(_to_arrays(statistics, keys)))
+
+
+def statistics_digest(statistics: Statistics) -> str:
+    """A digest of all that was observed: equal for the same batches."""
+    digest = hashlib.sha256()
+    for name, array in _to_arrays(statistics, {}).items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.ndarray]:
+    head = {
+        "format": _FORMAT,
+        "batches": statistics.batches,
+        "samples": statistics.samples,
+        "keys": dict(keys),
+        "tensors": statistics.tensors,
+    }
+    arrays: dict[str, np.ndarray] = {"head": np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)}
+    for index, name in enumerate(statistics.tensors):
+        parts = {
+            "histogram": statistics._histograms[name].to_arrays(),
+            "moments": statistics._moments[name].to_arrays(),
+        }
+        for part, state in parts.items():
+            arrays.update({f"{index}.{part}.{key}": value for key, value in state.items()})
+    return arrays
+
+
+def load_statistics(path: Path, keys: Mapping[str, str]) -> Statistics:
+    """Read statistics, refusing those made for something else.
+
+    Raises:
+        FileError: The file cannot be read or is no statistics file.
+        CalibrationError: It was made for another model, config or data; the message names what differs.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        head = json.loads(arrays.pop("head").tobytes())
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise FileError(
+            f"The statistics file {path} cannot be read: {error}.", remedy="Delete it and calibrate again."
+        ) from error
+    stored = {"format": str(head["format"]), **head["keys"]}
+    for name, value in {"format": str(_FORMAT), **keys}.items():
+        if stored.get(name) != value:
+            raise CalibrationError(
+                f"The statistics file {path} was made for another {name}.",
+                remedy="Delete it and calibrate again, or use the file that belongs to this one.",
+            )
+    statistics = Statistics(head["tensors"])
+    statistics.batches, statistics.samples = head["batches"], head["samples"]
+    for index, name in enumerate(statistics.tensors):
+        parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}}
+        for part, found in parts.items():
+            prefix = f"{index}.{part}."
+            found.update({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
+        statistics._histograms[name] = Histogram.from_arrays(parts["histogram"])
+        statistics._moments[name] = ChannelMoments.from_arrays(parts["moments"])
+    return statistics
+
+
+def _deterministic_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """An .npz as bytes; numpy's own writer stamps the current time into it."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            data = BytesIO()
+            np.lib.format.write_array(data, np.asanyarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), data.getvalue())
+    return buffer.getvalue()

@@ -1,0 +1,223 @@
+"""The verbs on the command line: `amct-lite --help`.
+
+Exit codes: 0 done; 1 an error, told in a sentence (with a traceback under --debug); 2 wrong usage; 3 the search is done
+but nothing satisfied, and the best effort is saved.
+"""
+
+import importlib
+import importlib.util
+import inspect as python_inspect
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amct_lite.errors import AmctError, EvaluatorError, ParameterError
+from amct_lite.version import VERSION
+
+if TYPE_CHECKING:
+    from amct_lite.export.summary import Summary
+
+__all__ = ["app", "main"]
+
+NOT_SATISFIED = 3
+
+app = typer.Typer(
+    name="amct-lite",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Calibrate, quantize, cluster (NUQ) and search the smallest network that your own accuracy test accepts.",
+    epilog="Start with `amct-lite demo`.",
+)
+
+ModelOption = Annotated[Path, typer.Option("--model", help="The float network, an ONNX file.")]
+ConfigOption = Annotated[Path, typer.Option("--config", help="The quantization config, JSON.")]
+RecordOption = Annotated[Path, typer.Option("--record", help="The scale/offset record.")]
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", help="An .npz file: each array is a model input by its name, 'labels' is left out."),
+]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Samples per batch.")]
+
+
+def main() -> None:
+    """Run the command line; the console script."""
+    try:
+        app()
+    except AmctError as error:
+        if "--debug" in sys.argv:
+            raise
+        _print_error(f"error: {error}")
+        sys.exit(1)
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    del debug  # read from the command line by main, which also serves errors raised before this runs
+    if version:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
+@app.command(epilog="Example: `amct-lite demo --out demo_out`")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("amct_lite_demo"),
+) -> None:
+    """Run the whole job on an embedded network: configure, calibrate, search with NUQ, save."""
+    importlib.import_module("amct_lite.samples.digits.demo").run(out)
+
+
+@app.command(epilog="Example: `amct-lite config --model net.onnx --config config.json --target onnxruntime`")
+def config(
+    model: ModelOption,
+    config: ConfigOption,
+    target: Annotated[str, typer.Option(help="ascend, ascend-rank4, onnxruntime, or a target's JSON file.")] = "ascend",
+    batch_num: Annotated[int, typer.Option(min=1, help="Batches that calibration will read.")] = 1,
+    skip: Annotated[list[str] | None, typer.Option(help="A layer to leave float; may be repeated.")] = None,
+    activation_offset: Annotated[bool, typer.Option(help="Whether activation grids have an offset.")] = True,
+) -> None:
+    """Write a config in which every layer that the target can quantize is quantized uniformly."""
+    from amct_lite.api import create_quant_config
+
+    create_quant_config(config, model, None, skip or [], batch_num, activation_offset, target=target)
+    typer.echo(f"Generate config file:{config} success!")
+
+
+@app.command(epilog="Example: `amct-lite inspect --model net.onnx --target onnxruntime`")
+def inspect(
+    model: ModelOption,
+    config: Annotated[Path | None, typer.Option("--config", help="A config; without one the default plan.")] = None,
+    target: Annotated[str, typer.Option(help="The target of the default plan.")] = "ascend",
+) -> None:
+    """Show every layer: what is planned, what each technique may do, and why not."""
+    import tempfile
+
+    from amct_lite.api import create_quant_config, init
+
+    if config is not None:
+        typer.echo(str(init(config, model)))
+        return
+    with tempfile.TemporaryDirectory(prefix="amct_lite_inspect_") as folder:
+        default = Path(folder) / "config.json"
+        create_quant_config(default, model, target=str(Path(target).resolve()) if Path(target).is_file() else target)
+        typer.echo(str(init(default, model)))
+
+
+@app.command(
+    epilog="Example: `amct-lite calibrate --model net.onnx --config config.json --record record.txt"
+    " --data images.npz --save out/net`"
+)
+def calibrate(
+    model: ModelOption,
+    config: ConfigOption,
+    record: RecordOption,
+    data: DataOption,
+    batch_size: BatchSizeOption = 16,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Folder and prefix; writes the fake-quant and deploy models there too."),
+    ] = None,
+) -> None:
+    """Run batch_num batches through the float network and write the record."""
+    from amct_lite.api import calibrate as run_calibration
+    from amct_lite.api import init, save_model
+    from amct_lite.progress import sweep_progress
+
+    graph = init(config, model, None, record)
+    with sweep_progress(graph.config.batch_num) as progress:
+        run_calibration(graph, _batches(data, batch_size), progress=progress)
+    typer.echo(f"The record is written to {record}.")
+    if save is not None:
+        _show(save_model(graph, "Both", save).summary)
+
+
+@app.command(
+    epilog="Example: `amct-lite auto-nuq --model net.onnx --config config.json --record record.txt"
+    " --evaluator my_test.py:MyEvaluator --save-dir out --data images.npz`"
+)
+def auto_nuq(
+    model: ModelOption,
+    config: ConfigOption,
+    record: RecordOption,
+    evaluator: Annotated[
+        str, typer.Option(help="file.py:Name of a subclass of AutoNuqEvaluatorBase, or of an object of one.")
+    ],
+    save_dir: Annotated[Path, typer.Option(help="Folder for the results and the journal.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Calibration data, an .npz file; without it the evaluator's own run calibrates."),
+    ] = None,
+    batch_size: BatchSizeOption = 16,
+    max_evaluations: Annotated[int | None, typer.Option(min=2, help="Evaluations at most.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="No evaluation starts after this time.")] = None,
+) -> None:
+    """Search the smallest NUQ config that the evaluator accepts; started again, it goes on where it stopped."""
+    from amct_lite.search.auto_nuq import run_auto_nuq
+
+    result = run_auto_nuq(
+        model,
+        None,
+        _load_evaluator(evaluator),
+        config,
+        record,
+        save_dir,
+        calibration_data=None if data is None else _batches(data, batch_size),
+        max_evaluations=max_evaluations,
+        max_seconds=max_seconds,
+    )
+    _show(result.summary)
+    typer.echo(result.message)
+    for kind, path in result.files.items():
+        typer.echo(f"{kind}: {path}")
+    if not result.satisfied:
+        raise typer.Exit(NOT_SATISFIED)
+
+
+def _batches(data: Path, batch_size: int) -> Iterable[Any]:
+    from amct_lite.evaluators import ArrayData, Batches
+
+    return Batches(ArrayData.from_npz(data), batch_size=batch_size)  # type: ignore[no-any-return, unused-ignore]
+
+
+def _load_evaluator(text: str) -> Any:
+    """Load `file.py:Name`; a class is called without arguments."""
+    file, _, name = text.rpartition(":")
+    if not file or not name:
+        raise ParameterError(f"--evaluator must be file.py:Name. Got {text!r} instead.")
+    path = Path(file)
+    if not path.is_file():
+        raise ParameterError(f"There is no evaluator file {file}.", remedy="Check the path before the colon.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ParameterError(f"{file} is not a Python file.", remedy="Give a file that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    # The evaluator's file may import its neighbours, as it could when run as a script.
+    sys.path.insert(0, str(path.resolve().parent))
+    spec.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if found is None:
+        raise EvaluatorError(f"{file} does not define {name!r}.", remedy="Check the name behind the colon.")
+    return found() if python_inspect.isclass(found) else found
+
+
+def _show(summary: "Summary") -> None:
+    from rich.console import Console
+
+    console = Console()
+    # A pipe has no width of its own; wide enough, no figure is folded.
+    console = console if console.is_terminal else Console(width=140)
+    console.print(summary.table())
+    for note in summary.notes():
+        console.print(note, markup=False, highlight=False)
+
+
+def _print_error(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Numerics of non-uniform quantization (NUQ): arrays in, arrays and dataclasses out."""

@@ -1,0 +1,88 @@
+"""The Ascend deploy form: AscendQuant, a layer on int8 weights and int32 bias, AscendDequant (AMCT's deploy model).
+
+The nodes are in the default domain, as Ascend's compiler expects, so no general runtime can load this file. The
+compiler takes the activation's offset back through the bias.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from amct_lite.export.activation_quantizer import QuantizerKey, quantizer_key, table_lookup
+from amct_lite.export.editor import GraphEditor
+from amct_lite.graph.model import Model
+from amct_lite.quantize.quantized_layer import QuantizedLayer
+
+__all__ = ["ascend_model", "pack_dequant_param"]
+
+
+def ascend_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
+    """Build the Ascend deploy form.
+
+    Args:
+        model: The float model; it is not changed.
+        layers: Its quantized layers, in graph order.
+    """
+    editor = GraphEditor(model)
+    activations: dict[QuantizerKey, ir.Value] = {}
+    weights: dict[str, ir.Value] = {}
+    for layer in layers:
+        node, key = editor.node_of(layer.layer), quantizer_key(layer)
+        if key not in activations:
+            activations[key] = _quantize(editor, node, layer)
+        node.replace_input_with(layer.layer.activation_index, activations[key])
+        _replace_constants(editor, node, layer, weights)
+    for layer in layers:
+        _dequantize_output(editor, layer)
+    editor.drop_unused_initializers()
+    return editor.ir
+
+
+def pack_dequant_param(deq_scale: npt.NDArray[np.float32], shift_bit: int = 0) -> npt.NDArray[np.uint64]:
+    """Pack AscendDequant's parameter: bits 31 to 0 the float32 scale, 39 to 32 the shift N (AMCT's deploy format).
+
+    Example:
+        >>> [hex(v) for v in pack_dequant_param(np.array([1.0], np.float32), shift_bit=3)]
+        ['0x33f800000']
+    """
+    bits = np.ascontiguousarray(deq_scale, np.float32).view(np.uint32).astype(np.uint64)
+    return bits | np.uint64(shift_bit << 32)
+
+
+def _quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    name = layer.layer.name
+    activation = node.inputs[layer.layer.activation_index]
+    attributes = {
+        "scale": float(np.float32(1) / np.float32(layer.grid.scale)),
+        "offset": float(layer.grid.offset),
+        "dst_type": "INT8",
+    }
+    value = editor.insert(node, "AscendQuant", [activation], f"{name}.quant", attributes)
+    table = layer.activation_table()
+    if table is None:
+        return value
+    # The table is indexed from 0, levels run from -128.
+    wide = editor.insert(node, "Cast", [value], f"{name}.quant.int16", {"to": int(ir.DataType.INT16)})
+    shift = editor.constant(f"{name}.quant.q_min", np.int16(128))
+    index = editor.insert(node, "Add", [wide, shift], f"{name}.quant.index")
+    return table_lookup(editor, node, index, table, f"{name}.quant.nuq")
+
+
+def _replace_constants(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, weights: dict[str, ir.Value]) -> None:
+    view = layer.layer
+    if view.weight is None or view.weight_index is None or layer.weight is None:
+        return
+    if view.weight not in weights:
+        weights[view.weight] = editor.constant(f"{view.weight}.quantized", layer.weight)
+    node.replace_input_with(view.weight_index, weights[view.weight])
+    if layer.bias is not None:
+        node.replace_input_with(2, editor.constant(f"{view.name}.bias.quantized", layer.bias))
+
+
+def _dequantize_output(editor: GraphEditor, layer: QuantizedLayer) -> None:
+    scale = layer.bias_scale() if layer.weight is not None else np.array([layer.grid.scale], np.float32)
+    name = f"{layer.layer.name}.dequant"
+    param = editor.constant(f"{name}.param", pack_dequant_param(scale))
+    editor.insert_after_output(editor.node_of(layer.layer), "AscendDequant", [param], name, {"dtype": 0})

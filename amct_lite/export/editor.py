@@ -1,0 +1,107 @@
+"""Edits on a clone of a model's graph: constants and nodes with unique names, put where they are first needed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from amct_lite.graph.model import Model
+from amct_lite.types import Layer
+
+__all__ = ["GraphEditor"]
+
+
+class GraphEditor:
+    """A clone of a float model that an export form edits.
+
+    Attributes:
+        ir: The clone.
+        graph: Its graph.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.ir: ir.Model = model.clone()
+        self.graph: ir.Graph = self.ir.graph
+        self._nodes = {node.name: node for node in self.graph}
+        self._names = _all_value_names(self.graph)
+
+    def node_of(self, layer: Layer) -> ir.Node:
+        """The node of a layer."""
+        return self._nodes[layer.name]
+
+    def constant(self, name: str, array: npt.NDArray[np.generic] | np.generic) -> ir.Value:
+        """A new initializer; its name gets a suffix where it is taken."""
+        return add_initializer(self.graph, self._unique(name), np.asarray(array))
+
+    def insert(
+        self,
+        before: ir.Node,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        name: str,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> ir.Value:
+        """A new node with one output, just before another node.
+
+        Returns:
+            Its output.
+        """
+        unique = self._unique(name)
+        node = ir.node(op_type, list(inputs), attributes=dict(attributes or {}), name=unique)
+        node.outputs[0].name = unique
+        self.graph.insert_before(before, node)
+        return node.outputs[0]
+
+    def insert_after_output(
+        self,
+        node: ir.Node,
+        op_type: str,
+        inputs: Sequence[ir.Value],
+        name: str,
+        attributes: Mapping[str, Any],
+    ) -> ir.Value:
+        """A new node behind another one, which takes over its output's name and consumers.
+
+        Returns:
+            The new node's output, known by the name that the other node's output had.
+        """
+        old = node.outputs[0]
+        new_node = ir.node(op_type, [old, *inputs], attributes=dict(attributes), name=self._unique(name))
+        new = new_node.outputs[0]
+        consumers = [(use.node, use.idx) for use in old.uses() if use.node is not new_node]
+        for consumer, index in consumers:
+            consumer.replace_input_with(index, new)
+        for index, output in enumerate(self.graph.outputs):
+            if output is old:
+                self.graph.outputs[index] = new
+        new.name, old.name = old.name, self._unique(f"{name}.input")
+        new.shape, new.type = old.shape, old.type
+        self.graph.insert_after(node, new_node)
+        return new
+
+    def drop_unused_initializers(self) -> None:
+        """Remove the float weights that nothing uses any more."""
+        outputs = set(self.graph.outputs)
+        for name, value in list(self.graph.initializers.items()):
+            if not value.uses() and value not in outputs:
+                del self.graph.initializers[name]
+
+    def _unique(self, name: str) -> str:
+        candidate, number = name, 0
+        while candidate in self._names:
+            number += 1
+            candidate = f"{name}_{number}"
+        self._names.add(candidate)
+        return candidate
+
+
+def _all_value_names(graph: ir.Graph) -> set[str]:
+    names = {value.name for value in graph.inputs if value.name}
+    names.update(graph.initializers)
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        names.update(value.name for value in node.outputs if value.name)
+        if node.name:
+            names.add(node.name)
+    return names

@@ -1,0 +1,76 @@
+"""The fake-quant form: float arithmetic on quantized values, in stock operators, the same on every runtime.
+
+Activations go through QuantizeLinear and are decoded by Cast, Sub and Mul (or by one table) instead of
+DequantizeLinear: where ONNX Runtime sees DequantizeLinear in front of a layer with float weights it quantizes those
+weights again by its own rule, and the model would silently compute something else.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from amct_lite.export.activation_quantizer import (
+    QuantizedTensor,
+    QuantizerKey,
+    quantize_tensor,
+    quantizer_key,
+    table_lookup,
+)
+from amct_lite.export.editor import GraphEditor
+from amct_lite.graph.model import Model
+from amct_lite.quantize.quantized_layer import QuantizedLayer
+
+__all__ = ["fake_quant_model"]
+
+
+def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
+    """Build the fake-quant form.
+
+    Args:
+        model: The float model; it is not changed.
+        layers: Its quantized layers, in graph order.
+    """
+    editor = GraphEditor(model)
+    decoded: dict[QuantizerKey, ir.Value] = {}
+    weights: dict[str, ir.Value] = {}
+    for layer in layers:
+        node, key = editor.node_of(layer.layer), quantizer_key(layer)
+        if key not in decoded:
+            decoded[key] = _fake_quantize(editor, node, layer)
+        node.replace_input_with(layer.layer.activation_index, decoded[key])
+        _replace_constants(editor, node, layer, weights)
+    editor.drop_unused_initializers()
+    return editor.ir
+
+
+def _fake_quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    tensor = quantize_tensor(editor, layer)
+    table = layer.activation_table()
+    name = f"{layer.layer.name}.quant"
+    if table is None:
+        return _decode(editor, node, tensor, layer, name)
+    values = (table.astype(np.float32) - np.float32(layer.grid.offset)) * np.float32(layer.grid.scale)
+    return table_lookup(editor, node, tensor.value, values, f"{name}.nuq")
+
+
+def _decode(editor: GraphEditor, node: ir.Node, tensor: QuantizedTensor, layer: QuantizedLayer, name: str) -> ir.Value:
+    value = editor.insert(node, "Cast", [tensor.value], f"{name}.float", {"to": int(ir.DataType.FLOAT)})
+    zero_point = layer.grid.offset + 128
+    if zero_point != 0:
+        shift = editor.constant(f"{name}.zero_point.float", np.float32(zero_point))
+        value = editor.insert(node, "Sub", [value, shift], f"{name}.centred")
+    return editor.insert(node, "Mul", [value, tensor.scale], f"{name}.decoded")
+
+
+def _replace_constants(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, weights: dict[str, ir.Value]) -> None:
+    view = layer.layer
+    if view.weight is None or view.weight_index is None:
+        return
+    if view.weight not in weights:
+        weights[view.weight] = editor.constant(f"{view.weight}.quantized", layer.decode_weight())
+    node.replace_input_with(view.weight_index, weights[view.weight])
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if layer.bias is not None and bias is not None:
+        values = layer.decode_bias().reshape(tuple(bias.shape.numpy()) if bias.shape else (-1,))
+        node.replace_input_with(2, editor.constant(f"{view.name}.bias.quantized", values))

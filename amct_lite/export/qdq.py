@@ -1,0 +1,85 @@
+"""The QDQ form for ONNX Runtime: uint8 activations, int8 weights, int32 biases, each with its DequantizeLinear.
+
+ONNX Runtime turns a layer between DequantizeLinear and QuantizeLinear into its integer kernel. A NUQ table stands
+between the activation's QuantizeLinear and DequantizeLinear, so the integer kernel remains.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from amct_lite.export.activation_quantizer import QuantizerKey, quantize_tensor, quantizer_key, table_lookup
+from amct_lite.export.editor import GraphEditor
+from amct_lite.graph.model import Model
+from amct_lite.quantize.quantized_layer import QuantizedLayer
+
+__all__ = ["qdq_model"]
+
+
+def qdq_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
+    """Build the QDQ form.
+
+    Args:
+        model: The float model, opset 13 or newer (per-channel DequantizeLinear); it is not changed.
+        layers: Its quantized layers, in graph order.
+    """
+    editor = GraphEditor(model)
+    activations: dict[QuantizerKey, ir.Value] = {}
+    weights: dict[str, ir.Value] = {}
+    for layer in layers:
+        node, key = editor.node_of(layer.layer), quantizer_key(layer)
+        if key not in activations:
+            activations[key] = _quantize_dequantize(editor, node, layer)
+        node.replace_input_with(layer.layer.activation_index, activations[key])
+        _dequantize_constants(editor, node, layer, weights)
+    editor.drop_unused_initializers()
+    return editor.ir
+
+
+def _quantize_dequantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    tensor, name = quantize_tensor(editor, layer), layer.layer.name
+    value, table = tensor.value, layer.activation_table()
+    if table is not None:
+        unsigned = (table.astype(np.int16) + 128).astype(np.uint8)
+        value = table_lookup(editor, node, value, unsigned, f"{name}.quant.nuq")
+    return editor.insert(node, "DequantizeLinear", [value, tensor.scale, tensor.zero_point], f"{name}.dequant")
+
+
+def _dequantize_constants(
+    editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, weights: dict[str, ir.Value]
+) -> None:
+    view = layer.layer
+    if view.weight is None or view.weight_index is None or layer.weight is None:
+        return
+    if view.weight not in weights:
+        name = f"{view.weight}.quantized"
+        weights[view.weight] = _dequantize(editor, node, layer.weight, layer.scale_w, name, layer.scale_axis)
+    node.replace_input_with(view.weight_index, weights[view.weight])
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if layer.bias is not None and bias is not None:
+        axis = 0 if layer.scale_axis is not None else None
+        name = f"{view.name}.bias.quantized"
+        node.replace_input_with(2, _dequantize(editor, node, layer.bias, layer.bias_scale(), name, axis))
+
+
+def _dequantize(
+    editor: GraphEditor,
+    node: ir.Node,
+    values: np.ndarray,
+    scales: np.ndarray,
+    name: str,
+    axis: int | None,
+) -> ir.Value:
+    """A constant under DequantizeLinear; with one scale it is a scalar, with several it runs along an axis."""
+    shaped = scales if axis is not None else scales.reshape(())
+    scale = editor.constant(f"{name}.scale", shaped)
+    zero_point = editor.constant(f"{name}.zero_point", np.zeros(shaped.shape, values.dtype))
+    attributes = {} if axis is None else {"axis": axis}
+    return editor.insert(
+        node,
+        "DequantizeLinear",
+        [editor.constant(name, values), scale, zero_point],
+        f"{name}.dequant",
+        attributes,
+    )

@@ -1,0 +1,209 @@
+"""What quantization did to each layer and to the whole: levels, bits, bytes, entropy, error; as data and as a table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from amct_lite.codebook.entropy import entropy_bits
+from amct_lite.graph.model import Model
+from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.quantized_layer import QuantizedLayer
+from amct_lite.uniform.error import sqnr_db
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["LayerSummary", "Summary", "summarise"]
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer in figures.
+
+    Attributes:
+        name: The layer.
+        type: Its operator.
+        form: "float", "int8" or "nuq" (of weights).
+        reason: Why it stays float; None for a quantized layer.
+        num_weights: Number of weights; 0 for a layer without, and for one whose tied twin above has them.
+        levels: Distinct values among the stored int8 weights; None for a float layer or one without weights.
+        bits_per_weight: Width of an index into those levels; 32 for a float layer.
+        bytes_before: Weight as float32.
+        bytes_after: Weight as stored in the deploy model, scales included.
+        entropy_bits: Shannon entropy of the stored weights, bits per weight: what a device's lossless weight
+            compressor can reach; None for a float layer.
+        entropy_bytes: The same in bytes for the whole weight; bytes_after for a float layer.
+        weight_sqnr_db: Signal to quantization noise of the weight; None where it is not quantized.
+        activation_levels: Levels of the quantized input; None where it stays float.
+    """
+
+    name: str
+    type: str
+    form: str
+    reason: str | None
+    num_weights: int
+    levels: int | None
+    bits_per_weight: int
+    bytes_before: int
+    bytes_after: int
+    entropy_bits: float | None
+    entropy_bytes: int
+    weight_sqnr_db: float | None
+    activation_levels: int | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A whole quantization in figures.
+
+    Attributes:
+        target: Name of the target.
+        layers: Every layer of the model that could be quantized, in graph order.
+        files: Written file's kind -> its size in bytes, the float model's under "float_model".
+    """
+
+    target: str
+    layers: tuple[LayerSummary, ...]
+    files: Mapping[str, int]
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Sums over the layers; entropy_bits and bits_per_weight are means over the quantized weights."""
+        quantized = [layer for layer in self.layers if layer.entropy_bits is not None and layer.num_weights]
+        count = sum(layer.num_weights for layer in quantized)
+        mean_entropy = sum(layer.num_weights * (layer.entropy_bits or 0.0) for layer in quantized)
+        mean_bits = sum(layer.num_weights * layer.bits_per_weight for layer in quantized)
+        return {
+            "num_weights": sum(layer.num_weights for layer in self.layers),
+            "bytes_before": sum(layer.bytes_before for layer in self.layers),
+            "bytes_after": sum(layer.bytes_after for layer in self.layers),
+            "entropy_bytes": sum(layer.entropy_bytes for layer in self.layers),
+            "entropy_bits": round(mean_entropy / count, 4) if count else 0.0,
+            "bits_per_weight": round(mean_bits / count, 4) if count else 0.0,
+        }
+
+    def to_document(self) -> dict[str, Any]:
+        """The summary as JSON; an infinite SQNR (nothing lost) is written as null."""
+        layers = []
+        for layer in self.layers:
+            entry = asdict(layer)
+            sqnr = layer.weight_sqnr_db
+            entry["weight_sqnr_db"] = None if sqnr is None or math.isinf(sqnr) else round(sqnr, 3)
+            entry["entropy_bits"] = None if layer.entropy_bits is None else round(layer.entropy_bits, 4)
+            layers.append(entry)
+        return {"target": self.target, "totals": self.totals, "files": dict(self.files), "layers": layers}
+
+    def table(self) -> "Table":
+        """The summary for a terminal."""
+        from rich.table import Table
+
+        table = Table(title=f"Quantized for {self.target}")
+        table.add_column("layer", overflow="fold")
+        table.add_column("type")
+        for heading in ("levels", "bits", "bytes before", "after", "entropy bits", "SQNR dB", "act. levels"):
+            table.add_column(heading, justify="right")
+        for layer in self.layers:
+            table.add_row(layer.name, layer.type, *_cells(layer))
+        totals = self.totals
+        table.add_section()
+        table.add_row(
+            "total",
+            "",
+            "",
+            f"{totals['bits_per_weight']:.2f}",
+            f"{totals['bytes_before']:,.0f}",
+            f"{totals['bytes_after']:,.0f}",
+            f"{totals['entropy_bits']:.2f}",
+            "",
+            "",
+        )
+        return table
+
+    def notes(self) -> list[str]:
+        """Which layers stay float and why, and the sizes of the files, a line each."""
+        lines = [f"{layer.name} stays float: {layer.reason}." for layer in self.layers if layer.reason is not None]
+        before = self.files.get("float_model")
+        lines += [
+            f"{kind}: {size:,} bytes" + (f", {size / before:.1%} of the float model" if before else "")
+            for kind, size in self.files.items()
+            if kind != "float_model"
+        ]
+        return lines
+
+
+def summarise(
+    model: Model,
+    plans: Sequence[LayerPlan],
+    layers: Sequence[QuantizedLayer],
+    target: str,
+    files: Mapping[str, int],
+) -> Summary:
+    """Put a quantization into figures."""
+    quantized = {layer.layer.name: layer for layer in layers}
+    counted: set[str] = set()
+    rows = []
+    for plan in plans:
+        first = plan.layer.weight is not None and plan.layer.weight not in counted
+        counted.add(plan.layer.weight or "")
+        rows.append(_layer_summary(model, plan, quantized.get(plan.layer.name), own_weight=first))
+    return Summary(target, tuple(rows), dict(files))
+
+
+def _layer_summary(
+    model: Model, plan: LayerPlan, quantized: QuantizedLayer | None, *, own_weight: bool
+) -> LayerSummary:
+    layer = plan.layer
+    count = layer.num_weights if own_weight else 0
+    activation_levels = None if quantized is None else len(quantized.activation_levels or range(256))
+    if quantized is None or quantized.weight is None or layer.weight is None:
+        return LayerSummary(
+            name=layer.name,
+            type=layer.op_type,
+            form="float" if quantized is None else "int8",
+            reason=plan.reason if quantized is None else None,
+            num_weights=count,
+            levels=None,
+            bits_per_weight=32,
+            bytes_before=4 * count,
+            bytes_after=4 * count,
+            entropy_bits=None,
+            entropy_bytes=4 * count,
+            weight_sqnr_db=None,
+            activation_levels=activation_levels,
+        )
+    levels = int(np.unique(quantized.weight).size)
+    entropy = entropy_bits(quantized.weight)
+    scale_bytes = 4 * quantized.scale_w.size if own_weight else 0
+    return LayerSummary(
+        name=layer.name,
+        type=layer.op_type,
+        form="int8" if quantized.weight_levels is None else "nuq",
+        reason=None,
+        num_weights=count,
+        levels=levels,
+        bits_per_weight=max(1, math.ceil(math.log2(levels))),
+        bytes_before=4 * count,
+        bytes_after=count + scale_bytes,
+        entropy_bits=entropy,
+        entropy_bytes=math.ceil(count * entropy / 8) + scale_bytes,
+        weight_sqnr_db=sqnr_db(model.weight(layer.weight), quantized.decode_weight()),
+        activation_levels=activation_levels,
+    )
+
+
+def _cells(layer: LayerSummary) -> list[str]:
+    if layer.activation_levels is None:
+        return ["float", "32", f"{layer.bytes_before:,}", f"{layer.bytes_after:,}", "", "", ""]
+    sqnr = "" if layer.weight_sqnr_db is None else f"{layer.weight_sqnr_db:.1f}"
+    return [
+        "" if layer.levels is None else str(layer.levels),
+        "" if layer.levels is None else str(layer.bits_per_weight),
+        f"{layer.bytes_before:,}",
+        f"{layer.bytes_after:,}",
+        "" if layer.entropy_bits is None else f"{layer.entropy_bits:.2f}",
+        sqnr,
+        str(layer.activation_levels),
+    ]

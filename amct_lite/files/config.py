@@ -1,0 +1,196 @@
+"""The quantization config as data: one source for the JSON file, its checks, and its published schema.
+
+Keys, defaults and order are AMCT's (its manual, "create_quant_config"); what we add is "target", "auto_nuq",
+"act_algo": "minmax", and "nuq" among the activation's parameters.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+__all__ = [
+    "ActivationQuantParams",
+    "ArqParams",
+    "AutoNuqOptions",
+    "IfmrParams",
+    "LayerConfig",
+    "MinMaxParams",
+    "NuqActivationParams",
+    "NuqParams",
+    "QuantConfig",
+]
+
+NUM_STEPS_LADDER = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4)
+RATIO_LADDER = (0.5, 0.25, 0.125, 0.0625)
+
+
+class _Strict(BaseModel):
+    """What every part of the config shares: no unknown keys, no silent conversions, read-only."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NuqActivationParams(_Strict):
+    """Non-uniform quantization of a layer's input."""
+
+    target_compression_ratio: float = Field(
+        gt=0, le=1, description="Levels kept / original levels; 0.125 keeps 32 of 256."
+    )
+
+
+class _ActivationParams(_Strict):
+    num_bits: Literal[8] = 8
+    asymmetric: bool | None = Field(
+        default=None, description="Whether the grid has an offset; overrides activation_offset where given."
+    )
+    nuq: NuqActivationParams | None = Field(default=None, description="Cluster the levels of the quantized tensor.")
+
+
+class IfmrParams(_ActivationParams):
+    """Range by AMCT's IFMR: a search around a percentile for the least squared error."""
+
+    act_algo: Literal["ifmr"] = "ifmr"
+    max_percentile: float = Field(default=0.999999, gt=0.5, le=1)
+    min_percentile: float = Field(default=0.999999, gt=0.5, le=1)
+    search_range: list[float] = Field(default=[0.7, 1.3], min_length=2, max_length=2)
+    search_step: float = Field(default=0.01, gt=0)
+
+    @model_validator(mode="after")
+    def _search_is_an_interval(self) -> "IfmrParams":
+        start, end = self.search_range
+        if not 0 < start < end:
+            raise ValueError(f"'search_range' must be [start, end] with 0 < start < end, got {self.search_range}")
+        if self.search_step > end - start:
+            raise ValueError(f"'search_step' must be at most end - start = {end - start:g}, got {self.search_step:g}")
+        return self
+
+
+class MinMaxParams(_ActivationParams):
+    """Range from the smallest to the largest value seen."""
+
+    act_algo: Literal["minmax"]
+
+
+def _activation_algorithm(value: Any) -> str:
+    found = value.get("act_algo", "ifmr") if isinstance(value, dict) else value.act_algo
+    return str(found)
+
+
+ActivationQuantParams = Annotated[
+    Annotated[IfmrParams, Tag("ifmr")] | Annotated[MinMaxParams, Tag("minmax")],
+    Discriminator(_activation_algorithm),
+]
+
+
+class _WeightParams(_Strict):
+    num_bits: Literal[8] = 8
+    channel_wise: bool | None = Field(
+        default=None, description="A scale per output channel; by default where the layer's type allows it."
+    )
+
+
+class ArqParams(_WeightParams):
+    """Uniform int8 weights: symmetric, from minus to plus the largest magnitude."""
+
+    wts_algo: Literal["arq_quantize"] = "arq_quantize"
+
+
+class NuqParams(_WeightParams):
+    """Non-uniform int8 weights: the best `num_steps` of the 256 levels."""
+
+    wts_algo: Literal["nuq_quantize"]
+    num_steps: int = Field(default=32, ge=2, le=256, description="Levels kept; AMCT's devices take 16 or 32.")
+    num_of_iteration: int = Field(
+        default=1, ge=0, le=5, description="How often clustering and re-fitting of the scale alternate."
+    )
+
+
+def _weight_algorithm(value: Any) -> str:
+    found = value.get("wts_algo", "arq_quantize") if isinstance(value, dict) else value.wts_algo
+    return str(found)
+
+
+WeightQuantParams = Annotated[
+    Annotated[ArqParams, Tag("arq_quantize")] | Annotated[NuqParams, Tag("nuq_quantize")],
+    Discriminator(_weight_algorithm),
+]
+
+
+class LayerConfig(_Strict):
+    """How one layer is quantized."""
+
+    quant_enable: bool = True
+    activation_quant_params: ActivationQuantParams = IfmrParams()
+    weight_quant_params: WeightQuantParams | None = Field(default=None, description="None for a layer without weights.")
+
+
+class AutoNuqOptions(_Strict):
+    """What auto_nuq may choose from."""
+
+    num_steps: list[Annotated[int, Field(ge=2, le=256)]] = Field(
+        default=list(NUM_STEPS_LADDER), min_length=1, description="Level counts tried for weights."
+    )
+    target_compression_ratio: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        default=list(RATIO_LADDER),
+        min_length=1,
+        description="Ratios tried for the activations of layers that have a 'nuq' block.",
+    )
+
+
+class QuantConfig(BaseModel):
+    """The whole config; every key beside the ones below is the name of a layer."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, title="amct_lite quantization config")
+    __pydantic_extra__: dict[str, LayerConfig] = Field(init=False)
+
+    version: Literal[1] = 1
+    batch_num: int = Field(default=1, gt=0, description="Batches that calibration reads.")
+    activation_offset: bool = Field(default=True, description="Whether activation grids have an offset.")
+    joint_quant: Literal[False] = Field(default=False, description="AMCT's joint Eltwise grids; not supported yet.")
+    weight_offset: Literal[False] = Field(default=False, description="Weights are symmetric.")
+    do_fusion: bool = Field(default=True, description="Fold BatchNormalization into the layer before it.")
+    fakequant_precision_mode: Literal["DEFAULT"] = "DEFAULT"
+    skip_fusion_layers: list[str] = Field(default=[], description="Layers into which nothing is folded.")
+    target: str = Field(default="ascend", description="A built-in target, or the path of a target's JSON file.")
+    auto_nuq: AutoNuqOptions | None = Field(default=None, description="What auto_nuq may choose from.")
+
+    @property
+    def layers(self) -> dict[str, LayerConfig]:
+        """Layer name -> its config, in the file's order."""
+        return dict(self.__pydantic_extra__)
+
+    def to_document(self) -> dict[str, Any]:
+        """The config as it is written: AMCT's order, layers sorted by name, keys that AMCT leaves out left out."""
+        hidden = {"joint_quant", "weight_offset", "fakequant_precision_mode"}
+        names = [name for name in type(self).model_fields if name not in hidden]
+        document = {name: _plain(getattr(self, name)) for name in names if getattr(self, name) is not None}
+        document.update({name: _plain(layer) for name, layer in sorted(self.layers.items())})
+        return document
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, BaseModel):
+        return value
+    fields = {name: getattr(value, name) for name in type(value).model_fields}
+    ordered = sorted(fields, key=_AMCT_ORDER.index) if not isinstance(value, AutoNuqOptions) else list(fields)
+    return {name: _plain(fields[name]) for name in ordered if fields[name] is not None}
+
+
+_AMCT_ORDER = (
+    "quant_enable",
+    "activation_quant_params",
+    "weight_quant_params",
+    "num_bits",
+    "max_percentile",
+    "min_percentile",
+    "search_range",
+    "search_step",
+    "act_algo",
+    "wts_algo",
+    "channel_wise",
+    "num_steps",
+    "num_of_iteration",
+    "asymmetric",
+    "nuq",
+    "target_compression_ratio",
+)

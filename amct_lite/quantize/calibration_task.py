@@ -1,0 +1,30 @@
+"""What a planned graph asks of the session that calibrates it."""
+
+from pathlib import Path
+
+from amct_lite.calibration.modified_model import CalibrationTask
+from amct_lite.quantize.planned_graph import PlannedGraph
+
+__all__ = ["calibration_task"]
+
+
+def calibration_task(
+    graph: PlannedGraph, *, record_file: Path | None = None, statistics_file: Path | None = None
+) -> CalibrationTask:
+    """What the session of a calibration model of this graph has to do.
+
+    Args:
+        graph: The planned graph.
+        record_file: Where to write the record in the end; None for none.
+        statistics_file: Where to write the statistics in the end; None for none.
+    """
+    return CalibrationTask(
+        tensors={layer.activation: layer.channel_axis for layer in graph.quantized_layers},
+        outputs=[value.name or "" for value in graph.model.ir.graph.outputs],
+        batch_num=graph.config.batch_num,
+        model_digest=graph.model.digest,
+        model_file=graph.model.path.resolve(),
+        config_file=graph.config_file.resolve(),
+        record_file=None if record_file is None else record_file.resolve(),
+        statistics_file=None if statistics_file is None else statistics_file.resolve(),
+    )

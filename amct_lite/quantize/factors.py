@@ -1,0 +1,145 @@
+"""From a plan and the calibration's statistics to the record: scales, offsets and kept levels of every layer."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.calibration.ranges import RANGE_ALGORITHMS
+from amct_lite.calibration.statistics import Statistics
+from amct_lite.codebook.activation_nuq import cluster_activation, level_histogram
+from amct_lite.codebook.lookup import levels_to_keep
+from amct_lite.codebook.weight_nuq import cluster_weight
+from amct_lite.errors import CalibrationError, ParameterError
+from amct_lite.files.config import NuqParams
+from amct_lite.files.record import LayerRecord
+from amct_lite.graph.model import Model
+from amct_lite.quantize.plan import LayerPlan
+from amct_lite.types import Grid
+from amct_lite.uniform.arq import weight_scales
+from amct_lite.uniform.bias import raise_scales_for_bias
+from amct_lite.uniform.grid import grid_from_range
+
+__all__ = ["activation_grid", "make_records"]
+
+_logger = logging.getLogger(__name__)
+
+
+def make_records(model: Model, plans: Sequence[LayerPlan], statistics: Statistics) -> dict[str, LayerRecord]:
+    """Find the factors of every layer that the plan quantizes.
+
+    Args:
+        model: The float model.
+        plans: What is done to each layer.
+        statistics: What calibration saw.
+
+    Returns:
+        Layer name -> factors, in graph order.
+
+    Raises:
+        CalibrationError: A layer's tensor was never seen, or its values have no usable range.
+    """
+    enabled = [plan for plan in plans if plan.config is not None]
+    grids = {plan.layer.name: activation_grid(plan, statistics) for plan in enabled}
+    weights = _weight_factors(model, enabled, grids)
+    records = {}
+    for plan in enabled:
+        grid = grids[plan.layer.name]
+        scale_w, cluster = weights.get(plan.layer.name, (np.empty(0, np.float32), ()))
+        records[plan.layer.name] = LayerRecord(
+            scale_d=grid.scale,
+            offset_d=grid.offset,
+            scale_w=tuple(map(float, scale_w)),
+            offset_w=(0,) * scale_w.size,
+            cluster=cluster,
+            activation_cluster=_activation_cluster(plan, grid, statistics),
+        )
+    return records
+
+
+def activation_grid(plan: LayerPlan, statistics: Statistics) -> Grid:
+    """The uniform grid of a layer's activation, by the range algorithm that its config names."""
+    assert plan.config is not None
+    params = plan.config.activation_quant_params
+    snapshot = statistics.histogram(plan.layer).snapshot()
+    if snapshot.total == 0:
+        raise CalibrationError(
+            f"Its input {plan.layer.activation!r} had no values in any batch.",
+            layer=plan.layer.name,
+            remedy="Calibrate with data that reaches the layer, or add the layer to skip_layers.",
+        )
+    try:
+        clip = RANGE_ALGORITHMS[params.act_algo](
+            snapshot,
+            num_bits=params.num_bits,
+            with_offset=plan.with_offset,
+            params=params.model_dump(exclude={"num_bits", "act_algo", "asymmetric", "nuq"}),
+        )
+        return grid_from_range(clip, num_bits=params.num_bits, with_offset=plan.with_offset)
+    except ParameterError as error:
+        raise CalibrationError(error.cause, layer=plan.layer.name, remedy="Add the layer to skip_layers.") from error
+
+
+def _activation_cluster(plan: LayerPlan, grid: Grid, statistics: Statistics) -> tuple[int, ...]:
+    assert plan.config is not None
+    nuq = plan.config.activation_quant_params.nuq
+    if nuq is None:
+        return ()
+    counts = level_histogram(statistics.histogram(plan.layer).snapshot(), grid)
+    levels = cluster_activation(counts, levels_to_keep(nuq.target_compression_ratio))
+    return tuple(map(int, levels))
+
+
+_WeightFactors = tuple[npt.NDArray[np.float32], tuple[int, ...]]
+
+
+def _weight_factors(model: Model, plans: Sequence[LayerPlan], grids: dict[str, Grid]) -> dict[str, _WeightFactors]:
+    """Layer name -> (scales, kept levels); layers that share a weight share its factors."""
+    groups: dict[str, list[LayerPlan]] = {}
+    for plan in plans:
+        if plan.layer.weight is not None:
+            groups.setdefault(plan.layer.weight, []).append(plan)
+    factors = {}
+    for weight_name, group in groups.items():
+        shared = _group_factors(model, model.weight(weight_name), group, grids)
+        factors.update({plan.layer.name: shared for plan in group})
+    return factors
+
+
+def _group_factors(
+    model: Model, weight: npt.NDArray[np.float32], group: Sequence[LayerPlan], grids: dict[str, Grid]
+) -> _WeightFactors:
+    params = group[0].weight_params
+    axis = group[0].layer.output_channel_axis if group[0].channel_wise else None
+    scales = weight_scales(weight, axis=axis)
+    levels: tuple[int, ...] = ()
+    if isinstance(params, NuqParams):
+        clustered = cluster_weight(
+            weight, scales, axis=axis, num_steps=params.num_steps, num_of_iteration=params.num_of_iteration
+        )
+        scales, levels = clustered.scales, tuple(map(int, clustered.levels))
+    raised = _raise_for_biases(model, scales, group, grids)
+    if raised is scales or not isinstance(params, NuqParams):
+        return raised, levels
+    # The re-fit would undo the raise, so the levels are chosen anew on the raised scales as they are.
+    clustered = cluster_weight(weight, raised, axis=axis, num_steps=params.num_steps, num_of_iteration=0)
+    return clustered.scales, tuple(map(int, clustered.levels))
+
+
+def _raise_for_biases(
+    model: Model, scales: npt.NDArray[np.float32], group: Sequence[LayerPlan], grids: dict[str, Grid]
+) -> npt.NDArray[np.float32]:
+    for plan in group:
+        if plan.layer.bias is None:
+            continue
+        bias = model.weight(plan.layer.bias).reshape(-1)
+        new_scales, raised = raise_scales_for_bias(bias, scales, grids[plan.layer.name].scale)
+        if raised.any():
+            _logger.warning(
+                "Layer %r: Quantized bias would exceed int32 range in %d channel(s); their weight scales are raised.",
+                plan.layer.name,
+                int(raised.sum()),
+            )
+            scales = new_scales
+    return scales

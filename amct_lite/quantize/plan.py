@@ -1,0 +1,229 @@
+"""The plan: what will be done to each layer of a model, and why not where nothing will be done."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from amct_lite.errors import ConfigError
+from amct_lite.files.config import ArqParams, LayerConfig, NuqParams, QuantConfig
+from amct_lite.files.target import Target, targets_that_allow
+from amct_lite.types import Layer, LayerKind, Technique
+
+__all__ = ["LayerPlan", "default_config", "make_plan"]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What is done to one layer.
+
+    Attributes:
+        layer: The layer.
+        config: How it is quantized; None for a layer that stays float.
+        reason: Why it stays float, as a sentence; None for a layer that is quantized.
+        channel_wise: Whether its weight has a scale per output channel.
+        with_offset: Whether its activation grid has an offset.
+    """
+
+    layer: Layer
+    config: LayerConfig | None = None
+    reason: str | None = None
+    channel_wise: bool = False
+    with_offset: bool = False
+
+    @property
+    def weight_params(self) -> ArqParams | NuqParams | None:
+        """How the weight is quantized; None for a layer that stays float or has no weights."""
+        return self.config.weight_quant_params if self.config is not None else None
+
+
+def default_config(
+    layers: Sequence[Layer],
+    target: Target,
+    *,
+    skip_layers: Sequence[str] = (),
+    batch_num: int = 1,
+    activation_offset: bool = True,
+    target_name: str,
+) -> QuantConfig:
+    """The config that `create_quant_config` writes: every layer that the target can quantize, uniformly.
+
+    Args:
+        layers: All layers of the model.
+        target: Which of them may be quantized.
+        skip_layers: Names of layers to leave float.
+        batch_num: Batches that calibration reads.
+        activation_offset: Whether activation grids have an offset.
+        target_name: How the config refers to the target.
+
+    Raises:
+        ConfigError: A skipped layer does not exist, or nothing is left to quantize.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    for name in skip_layers:
+        if name not in by_name:
+            raise ConfigError(_no_such_layer(name, by_name), remedy="Correct skip_layers.")
+    candidates = [layer for layer in layers if target.refusal(layer, Technique.UNIFORM) is None]
+    if not candidates:
+        raise ConfigError(
+            "No layer support quantization in the graph.",
+            remedy=f"`amct-lite inspect` shows why for each layer under the target {target.name!r}.",
+        )
+    # Tied weights are quantized together or not at all, so skipping one of the layers skips them all.
+    skipped = set(skip_layers)
+    skipped.update(other for name in skip_layers for other in by_name[name].tied_with)
+    chosen = [layer for layer in candidates if layer.name not in skipped]
+    if not chosen:
+        raise ConfigError("Except skip_layers, no layer needs to quantize.", remedy="Skip fewer layers.")
+    globals_ = set(QuantConfig.model_fields)
+    for layer in chosen:
+        if layer.name in globals_:
+            raise ConfigError(
+                f"{layer.name} is a global parameter, can not be a layer name.",
+                layer=layer.name,
+                remedy="Rename the layer in the model, or add it to skip_layers.",
+            )
+    blocks = {layer.name: _default_layer_config(layer, target) for layer in chosen}
+    return QuantConfig.model_validate(
+        {"batch_num": batch_num, "activation_offset": activation_offset, "target": target_name, **blocks}
+    )
+
+
+def make_plan(layers: Sequence[Layer], config: QuantConfig, target: Target) -> tuple[LayerPlan, ...]:
+    """Hold a config against a model and a target.
+
+    Args:
+        layers: All layers of the model, in graph order.
+        config: A valid config.
+        target: The target that it names.
+
+    Returns:
+        One plan for each layer, in the same order.
+
+    Raises:
+        ConfigError: The config names a layer that does not exist, or asks for what the layer or the target does not
+            allow, or nothing is enabled.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    for name in config.layers:
+        if name not in by_name:
+            raise ConfigError(
+                _no_such_layer(name, by_name),
+                remedy="Correct the name in the config, or create the config again.",
+            )
+    plans = tuple(_plan_layer(layer, config, target) for layer in layers)
+    _check_tied(plans)
+    if all(plan.config is None for plan in plans):
+        reasons = "; ".join(f"{plan.layer.name}: {plan.reason}" for plan in plans[:3])
+        raise ConfigError(
+            f"No quant enable layer in quant config file ({reasons}).", remedy="Enable at least one layer."
+        )
+    return plans
+
+
+def _default_layer_config(layer: Layer, target: Target) -> LayerConfig:
+    if layer.weight is None:
+        return LayerConfig()
+    return LayerConfig(weight_quant_params=ArqParams(channel_wise=target.allows_channel_wise(layer)))
+
+
+def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
+    wanted = config.layers.get(layer.name)
+    refusal = target.refusal(layer, Technique.UNIFORM)
+    if wanted is None or not wanted.quant_enable:
+        why = "it is not in the config" if wanted is None else "quant_enable is false"
+        return LayerPlan(layer, reason=refusal or why)
+    if refusal is not None:
+        raise ConfigError(
+            f"This layer does not support quant: {refusal}.",
+            layer=layer.name,
+            remedy=_remedy(layer, Technique.UNIFORM, "delete its block from the config"),
+        )
+    _check_nuq(layer, wanted, target)
+    params = wanted.weight_quant_params
+    if layer.weight is None:
+        if params is not None:
+            raise ConfigError(
+                f"{layer.op_type} has no weights, but the config has weight_quant_params.",
+                layer=layer.name,
+                remedy="Delete them.",
+            )
+        return LayerPlan(layer, wanted, with_offset=_with_offset(layer, wanted, config, target))
+    params = params or ArqParams()
+    channel_wise = _channel_wise(layer, params, target)
+    larger = _would_be_larger(layer, channel_wise)
+    if larger is not None:
+        return LayerPlan(layer, reason=larger)
+    return LayerPlan(
+        layer,
+        wanted.model_copy(update={"weight_quant_params": params}),
+        channel_wise=channel_wise,
+        with_offset=_with_offset(layer, wanted, config, target),
+    )
+
+
+def _check_nuq(layer: Layer, wanted: LayerConfig, target: Target) -> None:
+    of_weights = isinstance(wanted.weight_quant_params, NuqParams)
+    of_activations = wanted.activation_quant_params.nuq is not None
+    refusal = target.refusal(layer, Technique.NUQ) if of_weights or of_activations else None
+    if refusal is None:
+        return
+    what = "weights" if of_weights else "activations"
+    raise ConfigError(
+        f"The target {target.name!r} does not allow NUQ of this layer's {what}: {refusal}.",
+        layer=layer.name,
+        remedy=_remedy(layer, Technique.NUQ, "use arq_quantize and no 'nuq' block"),
+    )
+
+
+def _remedy(layer: Layer, technique: Technique, otherwise: str) -> str:
+    allowing = targets_that_allow(layer, technique)
+    if not allowing:
+        return f"No built-in target allows it: {otherwise}."
+    names = " or ".join(repr(name) for name in allowing)
+    return f'Set "target" to {names}, which allow{"s" if len(allowing) == 1 else ""} it, or {otherwise}.'
+
+
+def _with_offset(layer: Layer, wanted: LayerConfig, config: QuantConfig, target: Target) -> bool:
+    if layer.kind is LayerKind.AVERAGE_POOL and target.deploy_form == "ascend":
+        # AscendDequant only multiplies: without weights there is no bias that could take the offset back.
+        return False
+    asymmetric = wanted.activation_quant_params.asymmetric
+    return config.activation_offset if asymmetric is None else asymmetric
+
+
+def _channel_wise(layer: Layer, params: ArqParams | NuqParams, target: Target) -> bool:
+    allowed = target.allows_channel_wise(layer)
+    if params.channel_wise and not allowed:
+        raise ConfigError(
+            f"The channel_wise must be False for layer type {layer.op_type} under the target {target.name!r}.",
+            layer=layer.name,
+            remedy="Set channel_wise to false.",
+        )
+    return allowed if params.channel_wise is None else params.channel_wise
+
+
+def _would_be_larger(layer: Layer, channel_wise: bool) -> str | None:
+    num_scales = layer.weight_shape[layer.output_channel_axis] if channel_wise else 1
+    float_bytes, int8_bytes = 4 * layer.num_weights, layer.num_weights + 4 * num_scales
+    if int8_bytes < float_bytes:
+        return None
+    return f"its int8 form with scales takes {int8_bytes} bytes, the float one {float_bytes}"
+
+
+def _check_tied(plans: Sequence[LayerPlan]) -> None:
+    by_name = {plan.layer.name: plan for plan in plans}
+    for plan in plans:
+        for other in (by_name[name] for name in plan.layer.tied_with):
+            same_config = plan.weight_params == other.weight_params and plan.channel_wise == other.channel_wise
+            if not same_config:
+                raise ConfigError(
+                    f"It shares its weight with layer {other.layer.name!r}, whose weight is configured differently.",
+                    layer=plan.layer.name,
+                    remedy="Give both the same weight_quant_params, or disable both.",
+                )
+
+
+def _no_such_layer(name: str, by_name: dict[str, Layer]) -> str:
+    near = difflib.get_close_matches(name, list(by_name), n=1, cutoff=0.5)
+    nearest = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Layer {name} does not exist in the graph.{nearest}"

@@ -1,0 +1,132 @@
+"""What `init` returns: a model, its config and its plan, with the files that they came from."""
+
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+
+from amct_lite.errors import ConfigError, RecordError
+from amct_lite.files.config import QuantConfig
+from amct_lite.files.config_file import read_config
+from amct_lite.files.record import LayerRecord, read_record
+from amct_lite.files.target import Target, load_target
+from amct_lite.graph.model import Model, load_model
+from amct_lite.quantize.plan import LayerPlan, make_plan
+from amct_lite.types import Layer, Technique
+
+__all__ = ["PlannedGraph", "open_graph"]
+
+
+@dataclass(frozen=True)
+class PlannedGraph:
+    """A parsed model with the plan for each of its layers; `print` it to see what can be done and why not.
+
+    Attributes:
+        model: The normalised float model.
+        config: The config, validated against the model.
+        target: The target that the config names.
+        plans: What is done to each layer, in graph order.
+        config_file: Where the config came from.
+        record_file: Where calibration writes the record; None where the user gave none.
+    """
+
+    model: Model
+    config: QuantConfig
+    target: Target
+    plans: tuple[LayerPlan, ...] = field(repr=False)
+    config_file: Path
+    record_file: Path | None = None
+
+    @property
+    def quantized_layers(self) -> tuple[Layer, ...]:
+        """The layers that are quantized, in graph order."""
+        return tuple(plan.layer for plan in self.plans if plan.config is not None)
+
+    def require_record_file(self) -> Path:
+        """The record's path.
+
+        Raises:
+            RecordError: The graph was opened without one.
+        """
+        if self.record_file is None:
+            raise RecordError("The graph has no record file.", remedy="Give scale_offset_record_file to init.")
+        return self.record_file
+
+    def read_records(self) -> dict[str, LayerRecord]:
+        """The factors that calibration found.
+
+        Raises:
+            RecordError: There is no record, or it lacks a layer that the config quantizes.
+        """
+        path = self.require_record_file()
+        if not path.exists():
+            raise RecordError(
+                f"There is no record at {path}.",
+                remedy=f"Calibrate first: at least batch_num = {self.config.batch_num} batches.",
+            )
+        records = read_record(path)
+        for layer in self.quantized_layers:
+            if layer.name not in records:
+                raise RecordError(
+                    f"The record {path} lacks this layer, which the config quantizes.",
+                    layer=layer.name,
+                    remedy="Calibrate again with this config.",
+                )
+        wanted = {layer.name for layer in self.quantized_layers}
+        extra = [name for name in records if name not in wanted]
+        if extra:
+            raise RecordError(
+                f"The record {path} has this layer, which the config does not quantize.",
+                layer=extra[0],
+                remedy="Calibrate again with this config.",
+            )
+        return records
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=f"{self.model.path.name}, target {self.target.name}")
+        for heading in ("layer", "type", "weights", "plan", "NUQ here"):
+            table.add_column(heading, justify="right" if heading == "weights" else "left", overflow="fold")
+        for plan in self.plans:
+            layer = plan.layer
+            shape = "x".join(map(str, layer.weight_shape)) or "-"
+            refusal = self.target.refusal(layer, Technique.NUQ)
+            table.add_row(layer.name, layer.op_type, shape, _describe(plan), f"no: {refusal}" if refusal else "yes")
+        text = StringIO()
+        Console(file=text, width=140, color_system=None).print(table)
+        return text.getvalue().rstrip("\n")
+
+
+def open_graph(config_file: Path, model_file: Path, record_file: Path | None = None) -> PlannedGraph:
+    """Load a model and its config and plan every layer.
+
+    Raises:
+        AmctError: A file cannot be read, or the config does not fit the model or the target.
+    """
+    config = read_config(config_file)
+    target = load_target(config.target, config_file.parent)
+    model = load_model(model_file, fold_batch_norm=config.do_fusion, skip_fusion_layers=config.skip_fusion_layers)
+    try:
+        plans = make_plan(model.layers, config, target)
+    except ConfigError as error:
+        raise ConfigError(
+            f"The config file {config_file} does not fit {model_file}: {error.cause}",
+            layer=error.layer,
+            remedy=error.remedy,
+        ) from error
+    return PlannedGraph(model, config, target, plans, config_file, record_file)
+
+
+def _describe(plan: LayerPlan) -> str:
+    if plan.config is None:
+        return f"float: {plan.reason}"
+    params = plan.config.activation_quant_params
+    activation = f"activation int8 {params.act_algo}"
+    if params.nuq is not None:
+        activation += f" NUQ {params.nuq.target_compression_ratio:g}"
+    weights = plan.weight_params
+    if weights is None:
+        return activation
+    kind = f"NUQ {weights.num_steps} levels" if weights.wts_algo == "nuq_quantize" else "int8"
+    return f"weight {kind}{' per channel' if plan.channel_wise else ''}, {activation}"

@@ -1,0 +1,1 @@
+"""The search: options with bytes and error, one path from smallest to float, few probes, a journal of every trial."""

@@ -1,0 +1,127 @@
+"""Units and options of an automatic NUQ search: what each way to treat a layer costs in bytes and in error."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.codebook.activation_nuq import cluster_activation, level_histogram
+from amct_lite.codebook.entropy import entropy_bits
+from amct_lite.codebook.lookup import levels_to_keep, nearest_level_table
+from amct_lite.files.config import ArqParams, AutoNuqOptions, NuqParams
+from amct_lite.files.target import Target
+from amct_lite.quantize.factors import activation_grid
+from amct_lite.quantize.importance import weight_importance
+from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.quantized_layer import quantize_layer
+from amct_lite.search.factor_store import FactorStore
+from amct_lite.search.path import Option, Unit, lower_hull
+from amct_lite.types import FloatArray, Technique
+
+__all__ = ["build_units", "weight_params"]
+
+_DEFAULT_ITERATIONS = 1
+
+
+def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> list[Unit]:
+    """Every unit of choice with its options.
+
+    Args:
+        plans: The user's plan; layers that it leaves float are no units.
+        store: Factors over one calibration.
+        target: Which layers NUQ may touch.
+        options: Level counts and ratios to try.
+    """
+    by_weight: dict[str, list[LayerPlan]] = {}
+    by_tensor: dict[str, list[LayerPlan]] = {}
+    for plan in plans:
+        if plan.config is None:
+            continue
+        if plan.layer.weight is not None:
+            by_weight.setdefault(plan.layer.weight, []).append(plan)
+        if plan.config.activation_quant_params.nuq is not None:
+            by_tensor.setdefault(plan.layer.activation, []).append(plan)
+    units = [_weight_unit(group, store, target, options) for group in by_weight.values()]
+    units += [_activation_unit(group, store, options) for group in by_tensor.values()]
+    return units
+
+
+def weight_params(plan: LayerPlan, num_steps: int | None) -> ArqParams | NuqParams:
+    """The weight parameters of a plan's layer with another number of levels; None for plain int8."""
+    if num_steps is None:
+        return ArqParams(channel_wise=plan.channel_wise)
+    asked = plan.weight_params
+    iterations = asked.num_of_iteration if isinstance(asked, NuqParams) else _DEFAULT_ITERATIONS
+    return NuqParams(
+        wts_algo="nuq_quantize",
+        channel_wise=plan.channel_wise,
+        num_steps=num_steps,
+        num_of_iteration=iterations,
+    )
+
+
+def _weight_unit(group: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> Unit:
+    clusterable = all(target.refusal(plan.layer, Technique.NUQ) is None for plan in group)
+    steps: list[int | None] = [None, *(sorted(set(options.num_steps)) if clusterable else [])]
+    found = [_weight_option(group, store, num_steps) for num_steps in steps]
+    found.append(Option(None, True, 4 * group[0].layer.num_weights, 0.0))
+    names = tuple(plan.layer.name for plan in group)
+    return Unit(f"weight of {', '.join(names)}", "weight", names, lower_hull(found))
+
+
+def _weight_option(group: Sequence[LayerPlan], store: FactorStore, num_steps: int | None) -> Option:
+    changed = []
+    for plan in group:
+        assert plan.config is not None
+        config = plan.config.model_copy(update={"weight_quant_params": weight_params(plan, num_steps)})
+        changed.append(LayerPlan(plan.layer, config, None, plan.channel_wise, plan.with_offset))
+    records = store.records(changed)
+    layer = group[0].layer
+    assert layer.weight is not None
+    quantized = quantize_layer(store.model, layer, records[layer.name])
+    assert quantized.weight is not None
+    entropy = entropy_bits(quantized.weight)
+    size = int(np.ceil(layer.num_weights * entropy / 8)) + 4 * quantized.scale_w.size
+    weight = store.model.weight(layer.weight)
+    # Layers that share a weight each feel its error.
+    error = sum(
+        _relative_error(
+            weight,
+            quantized.decode_weight(),
+            weight_importance(p.layer, store.statistics.mean_squares(p.layer)),
+        )
+        for p in group
+    )
+    return Option(num_steps, False, size, error)
+
+
+def _relative_error(weight: FloatArray, decoded: FloatArray, importance: FloatArray) -> float:
+    signal = float(np.sum(np.square(weight, dtype=np.float64) * importance))
+    noise = float(np.sum(np.square(weight - decoded, dtype=np.float64) * importance))
+    return noise / signal if signal > 0 else 0.0
+
+
+def _activation_unit(group: Sequence[LayerPlan], store: FactorStore, options: AutoNuqOptions) -> Unit:
+    plan = group[0]
+    counts = level_histogram(
+        store.statistics.histogram(plan.layer).snapshot(), grid := activation_grid(plan, store.statistics)
+    )
+    points = np.arange(grid.q_min, grid.q_max + 1)
+    per_sample = float(counts.sum()) / max(store.statistics.samples, 1)
+    signal = float(np.sum(counts * np.square(points - grid.offset, dtype=np.float64)))
+    found = [Option(None, False, _coded_bytes(counts, per_sample), 0.0)]
+    for ratio in sorted(set(options.target_compression_ratio)):
+        table = nearest_level_table(cluster_activation(counts, levels_to_keep(ratio)))
+        noise = float(np.sum(counts * np.square(points - table, dtype=np.float64)))
+        clustered = np.bincount(table - grid.q_min, weights=counts, minlength=points.size)
+        error = len(group) * noise / signal if signal > 0 else 0.0
+        found.append(Option(ratio, False, _coded_bytes(clustered, per_sample), error))
+    names = tuple(p.layer.name for p in group)
+    return Unit(f"activation {plan.layer.activation}", "activation", names, lower_hull(found))
+
+
+def _coded_bytes(counts: npt.NDArray[Any], per_sample: float) -> int:
+    """Bytes of one sample's tensor after ideal lossless coding of its levels."""
+    shares = counts[counts > 0] / counts.sum()
+    return int(np.ceil(per_sample * float(-(shares * np.log2(shares)).sum()) / 8))

@@ -1,0 +1,1 @@
+"""Numerics of quantization with even steps: arrays in, arrays and dataclasses out."""

@@ -1,0 +1,1 @@
+"""Samples: one folder a sample, each runs with one command."""

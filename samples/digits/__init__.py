@@ -1,0 +1,1 @@
+"""Handwritten digits: a small network of layers that the default target may cluster."""

@@ -1,0 +1,1 @@
+"""The built-in targets, one JSON file each."""
