@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from amct_lite.graph.constants import add_initializer
 from amct_lite.graph.model import Model
 from amct_lite.types import Layer
 

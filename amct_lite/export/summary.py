@@ -101,9 +101,9 @@ class Summary:
         from rich.table import Table
 
         table = Table(title=f"Quantized for {self.target}")
-        table.add_column("layer", overflow="fold")
-        table.add_column("type")
-        for heading in ("levels", "bits", "bytes before", "after", "entropy bits", "SQNR dB", "act. levels"):
+        table.add_column("layer", overflow="fold", min_width=12)
+        table.add_column("type", overflow="fold")
+        for heading in ("levels", "bits", "bytes float", "stored", "entropy bits", "SQNR dB", "input levels"):
             table.add_column(heading, justify="right")
         for layer in self.layers:
             table.add_row(layer.name, layer.type, *_cells(layer))
@@ -114,8 +114,8 @@ class Summary:
             "",
             "",
             f"{totals['bits_per_weight']:.2f}",
-            f"{totals['bytes_before']:,.0f}",
-            f"{totals['bytes_after']:,.0f}",
+            f"{totals['bytes_before']:.0f}",
+            f"{totals['bytes_after']:.0f}",
             f"{totals['entropy_bits']:.2f}",
             "",
             "",
@@ -196,13 +196,13 @@ def _layer_summary(
 
 def _cells(layer: LayerSummary) -> list[str]:
     if layer.activation_levels is None:
-        return ["float", "32", f"{layer.bytes_before:,}", f"{layer.bytes_after:,}", "", "", ""]
+        return ["float", "32", f"{layer.bytes_before}", f"{layer.bytes_after}", "", "", ""]
     sqnr = "" if layer.weight_sqnr_db is None else f"{layer.weight_sqnr_db:.1f}"
     return [
         "" if layer.levels is None else str(layer.levels),
         "" if layer.levels is None else str(layer.bits_per_weight),
-        f"{layer.bytes_before:,}",
-        f"{layer.bytes_after:,}",
+        f"{layer.bytes_before}",
+        f"{layer.bytes_after}",
         "" if layer.entropy_bits is None else f"{layer.entropy_bits:.2f}",
         sqnr,
         str(layer.activation_levels),

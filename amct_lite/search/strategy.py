@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-from amct_lite.search.path import Choice, Unit
+from amct_lite.search.path import Choice, Unit, choice_bytes
 
 __all__ = ["bisect_path", "refine"]
 
 Test = Callable[[Choice], bool]
+
+# A first step that is worth an evaluation, and a last one below which a smaller file is nobody's concern.
+FIRST_SHARE = 0.08
+LAST_SHARE = 0.005
 
 
 def bisect_path(path: Sequence[Choice], satisfies: Test) -> Choice | None:
@@ -35,9 +39,10 @@ def bisect_path(path: Sequence[Choice], satisfies: Test) -> Choice | None:
 
 
 def refine(units: Sequence[Unit], best: Choice, satisfies: Test) -> Choice:
-    """Compress a choice that satisfies further, several units at once, halving the group after each failure.
+    """Compress a choice that satisfies further, in groups of units, until no worthwhile step passes.
 
-    The path fixes the order in which units are compressed by a prediction; this step corrects it by the test itself.
+    The path orders units by a prediction; here the test itself corrects it. A group saves at least a given share of
+    the bytes; units of a group that fails are left out until the share is halved (group testing).
 
     Args:
         units: The units.
@@ -47,29 +52,37 @@ def refine(units: Sequence[Unit], best: Choice, satisfies: Test) -> Choice:
     Returns:
         A choice that satisfies and is not larger.
     """
-    refused: set[int] = set()
-    group_size = max(1, len(units) // 2)
-    while True:
-        moves = [number for number in _moves(units, best) if number not in refused]
-        if not moves:
-            return best
-        group_size = min(group_size, len(moves))
-        group = moves[:group_size]
-        smaller = tuple(index - (number in group) for number, index in enumerate(best))
-        if satisfies(smaller):
-            best = smaller
-        elif group_size == 1:
-            refused.add(group[0])
-        else:
-            group_size //= 2
+    share = FIRST_SHARE
+    while share >= LAST_SHARE:
+        suspects: set[int] = set()
+        while group := _cheapest_group(units, best, share * choice_bytes(units, best), suspects):
+            smaller = tuple(index - (number in group) for number, index in enumerate(best))
+            if satisfies(smaller):
+                best = smaller
+            else:
+                suspects |= group
+        share /= 2
+    return best
 
 
-def _moves(units: Sequence[Unit], choice: Choice) -> list[int]:
-    """Units that can go one step smaller, the least error added per byte saved first."""
+def _cheapest_group(units: Sequence[Unit], choice: Choice, bytes_to_save: float, suspects: set[int]) -> set[int]:
+    """Units whose next smaller options save enough bytes together, those that add least error per byte first.
 
-    def cost(number: int) -> float:
-        now = units[number].options[choice[number]]
-        smaller = units[number].options[choice[number] - 1]
-        return (smaller.error - now.error) / max(now.size_bytes - smaller.size_bytes, 1)
+    Returns:
+        The units' numbers; none where all that are left do not save enough.
+    """
 
-    return sorted((n for n, index in enumerate(choice) if index > 0), key=lambda n: (cost(n), n))
+    def step(number: int) -> tuple[int, float]:
+        now, smaller = (units[number].options[choice[number] - back] for back in (0, 1))
+        saved = now.size_bytes - smaller.size_bytes
+        return saved, (smaller.error - now.error) / max(saved, 1)
+
+    movable = [number for number, index in enumerate(choice) if index > 0 and number not in suspects]
+    group: set[int] = set()
+    saved_bytes = 0
+    for number in sorted(movable, key=lambda n: (step(n)[1], n)):
+        group.add(number)
+        saved_bytes += step(number)[0]
+        if saved_bytes >= bytes_to_save:
+            return group
+    return set()
