@@ -1,5 +1,6 @@
 """The AMCT verbs, each a few lines over the rooms."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,7 +13,7 @@ from amct_lite.export.save import Saved, save_quantized
 from amct_lite.files.config_file import write_config
 from amct_lite.files.record import write_record
 from amct_lite.files.target import load_target
-from amct_lite.graph.model import load_model
+from amct_lite.graph.opening import open_model
 from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.plan import default_config
@@ -49,7 +50,6 @@ def create_quant_config(
     Raises:
         AmctError: A parameter is wrong, the model cannot be loaded, or nothing can be quantized.
     """
-    _only_onnx(weights_file)
     if config_defination is not None:
         raise ParameterError(
             "The 'config_defination' parameter of create_quant_config is not supported yet.",
@@ -69,7 +69,7 @@ def create_quant_config(
             f"The 'skip_layers' parameter of create_quant_config must be a list of str. Got {skip_layers!r} instead."
         )
     config = default_config(
-        load_model(model_file).layers,
+        open_model(model_file, weights_file).layers,
         load_target(target, Path(config_file).parent),
         skip_layers=skip_layers or (),
         batch_num=batch_num,
@@ -99,9 +99,7 @@ def init(
     Raises:
         AmctError: A file cannot be read, or the config does not fit the model or the target.
     """
-    _only_onnx(weights_file)
-    record = None if scale_offset_record_file is None else Path(scale_offset_record_file)
-    return open_graph(Path(config_file), Path(model_file), record)
+    return open_graph(config_file, model_file, weights_file, scale_offset_record_file)
 
 
 def calibrate(
@@ -163,15 +161,15 @@ def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath) -> Saved
     Raises:
         AmctError: There is no fitting record, or a file cannot be written.
     """
-    text = str(save_path)
-    prefix = "" if text.endswith("/") else Path(text).name
-    folder = Path(text) if text.endswith("/") else Path(text).parent
+    folder, prefix = _folder_and_prefix(save_path)
     return save_quantized(graph, graph.read_records(), save_type, folder, prefix)
 
 
-def _only_onnx(weights_file: StrPath | None) -> None:
-    if weights_file is not None:
+def _folder_and_prefix(save_path: StrPath) -> tuple[Path, str]:
+    if not isinstance(save_path, str | PathLike) or not str(save_path):
         raise ParameterError(
-            f"A weights file belongs to a Caffe model, which this version does not read. Got {str(weights_file)!r}.",
-            remedy="For an ONNX model leave weights_file out: it holds its weights itself.",
+            "The 'save_path' parameter of save_model must be a folder and a file prefix, such as 'out/resnet'."
+            f" Got {save_path!r} instead."
         )
+    folder, prefix = os.path.split(save_path)
+    return (Path(save_path), "") if prefix in (".", "..") else (Path(folder), prefix)

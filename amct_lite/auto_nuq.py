@@ -87,7 +87,7 @@ def auto_nuq(
         save_dir: Folder for everything else: models, final config, summary, journal, statistics.
         calibration_data: Batches (arrays, or dicts from input name to array); None lets the evaluator's own run over
             a calibration model do it.
-        max_evaluations: Calls of `eval_model` on compressed models and on the float one, at most; None for no limit.
+        max_evaluations: Models evaluated at most, the float one included; 25 when None.
         max_seconds: No trial is started after this time; None for no limit.
 
     Returns:

@@ -54,15 +54,20 @@ def main() -> None:
         sys.exit(1)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
-    del debug  # read from the command line by main, which also serves errors raised before this runs
-    if version:
-        typer.echo(VERSION)
-        raise typer.Exit
+    del debug, version  # main reads --debug itself, for errors that are raised before this runs
 
 
 @app.command(epilog="Example: `amct-lite demo --out demo_out`")

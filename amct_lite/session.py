@@ -59,6 +59,7 @@ class InferenceSession:
             raise ModelError(f"ONNX Runtime cannot load {model_file}: {error}") from error
         self._task = read_task(self._session.get_modelmeta().custom_metadata_map, self._path)
         self._statistics = None if self._task is None else Statistics(self._task.tensors)
+        self._failure: CalibrationError | None = None
 
     def get_inputs(self) -> list[Any]:
         """The model's inputs, with name, type and shape each."""
@@ -99,7 +100,16 @@ class InferenceSession:
         feed = to_feed(input_feed, input_specs(self._session), self._statistics.batches + 1)
         given = {item.name for item in self._session.get_inputs()}
         produced = [name for name in self._task.tensors if name not in given]
-        results = observe_run(self._session, feed, produced, wanted, self._statistics)
+        if self._failure is not None:
+            raise CalibrationError(
+                "An earlier batch of this calibration failed, so some of its tensors were observed and others not.",
+                remedy="Open the calibration model again and give it batches that are sound.",
+            ) from self._failure
+        try:
+            results = observe_run(self._session, feed, produced, wanted, self._statistics, run_options)
+        except CalibrationError as error:
+            self._failure = error
+            raise
         if self._statistics.batches == self._task.batch_num:
             _finish(self._task, self._statistics)
         return results

@@ -48,13 +48,16 @@ def to_feed(batch: Any, specs: Sequence[InputSpec], number: int) -> Feed:
         specs: The model's inputs.
         number: The batch's number from 1, for the messages.
 
+    Returns:
+        Input name -> array, in the order of the model's inputs.
+
     Raises:
         CalibrationError: An input is missing, unknown, or of the wrong type or shape.
     """
     if isinstance(batch, Mapping):
-        feed = {str(name): np.asarray(values) for name, values in batch.items()}
+        feed = {str(name): _as_array(values, number) for name, values in batch.items()}
     elif len(specs) == 1:
-        feed = {specs[0].name: np.asarray(batch)}
+        feed = {specs[0].name: _as_array(batch, number)}
     else:
         names = ", ".join(spec.name for spec in specs)
         raise CalibrationError(
@@ -70,7 +73,19 @@ def to_feed(batch: Any, specs: Sequence[InputSpec], number: int) -> Feed:
         )
     for spec in specs:
         _check(spec, feed, number)
-    return feed
+    return {spec.name: feed[spec.name] for spec in specs}
+
+
+def _as_array(values: Any, number: int) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise CalibrationError(
+            f"Batch {number} is no array of one shape: {error}",
+            remedy="Give each batch as one array, or as a dict from input name to array.",
+        ) from error
+    # onnxruntime takes the bytes as they are.
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _check(spec: InputSpec, feed: Feed, number: int) -> None:

@@ -6,9 +6,10 @@ What its session must do with them stands in the model's metadata, so that calib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from amct_lite.errors import ModelError
 from amct_lite.graph.model import Model
@@ -48,15 +49,23 @@ _PATHS = ("model_file", "config_file", "record_file", "statistics_file")
 
 
 def write_calibration_model(model: Model, task: CalibrationTask, path: Path) -> None:
-    """Write the calibration model; paths in its metadata are relative to its folder."""
+    """Write the calibration model; paths in its metadata are relative to its folder.
+
+    Args:
+        model: The float model.
+        task: What the session has to do; its paths are resolved ones.
+        path: Where to write.
+    """
     clone = model.clone()
     present = {value.name for value in (*clone.graph.inputs, *clone.graph.outputs)}
     values = {value.name: value for node in clone.graph for value in node.outputs}
     clone.graph.outputs.extend(values[name] for name in task.tensors if name not in present)
     document = asdict(task)
+    # The real folder: through a link "..", as the system takes it, leads elsewhere.
+    folder = path.resolve().parent
     for key in _PATHS:
         if document[key] is not None:
-            document[key] = os.path.relpath(document[key], path.parent)
+            document[key] = os.path.relpath(document[key], folder)
     clone.metadata_props[_METADATA_KEY] = json.dumps(document, sort_keys=True)
     save_ir(clone, path)
 
@@ -71,13 +80,13 @@ def read_task(metadata: Mapping[str, str], path: Path) -> CalibrationTask | None
     if text is None:
         return None
     try:
-        document: dict[str, Any] = json.loads(text)
-        for key in _PATHS:
-            if document[key] is not None:
-                document[key] = (path.parent / document[key]).resolve()
-        return CalibrationTask(**document)
-    except (ValueError, KeyError, TypeError) as error:
+        # Pydantic's ValidationError is a ValueError.
+        task = TypeAdapter(CalibrationTask).validate_json(text)
+    except ValueError as error:
         raise ModelError(
             f"The calibration model {path} has damaged metadata.",
             remedy="Write it again with quantize_model.",
         ) from error
+    folder = path.resolve().parent
+    found = {key: getattr(task, key) for key in _PATHS}
+    return replace(task, **{key: (folder / value).resolve() for key, value in found.items() if value is not None})

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,8 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
         "batches": statistics.batches,
         "samples": statistics.samples,
         "keys": dict(keys),
-        "tensors": statistics.tensors,
+        # Pairs, because sorting the keys of an object would part the tensors from the numbers of their arrays.
+        "tensors": list(statistics.tensors.items()),
     }
     arrays: dict[str, np.ndarray] = {"head": np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)}
     for index, name in enumerate(statistics.tensors):
@@ -130,18 +132,27 @@ def load_statistics(path: Path, keys: Mapping[str, str]) -> Statistics:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         head = json.loads(arrays.pop("head").tobytes())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        _check_keys(path, {"format": str(head["format"]), **head["keys"]}, {"format": str(_FORMAT), **keys})
+        return _from_arrays(head, arrays)
+    except CalibrationError:
+        raise
+    except Exception as error:  # numpy, zipfile, zlib and json raise many kinds on damaged files
         raise FileError(
             f"The statistics file {path} cannot be read: {error}.", remedy="Delete it and calibrate again."
         ) from error
-    stored = {"format": str(head["format"]), **head["keys"]}
-    for name, value in {"format": str(_FORMAT), **keys}.items():
+
+
+def _check_keys(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    for name, value in wanted.items():
         if stored.get(name) != value:
             raise CalibrationError(
                 f"The statistics file {path} was made for another {name}.",
                 remedy="Delete it and calibrate again, or use the file that belongs to this one.",
             )
-    statistics = Statistics(head["tensors"])
+
+
+def _from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Statistics:
+    statistics = Statistics(dict(head["tensors"]))
     statistics.batches, statistics.samples = head["batches"], head["samples"]
     for index, name in enumerate(statistics.tensors):
         parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}}

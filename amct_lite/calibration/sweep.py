@@ -61,7 +61,12 @@ def sweep(
 
 
 def observe_run(
-    session: Any, feed: Feed, produced: Sequence[str], wanted: Sequence[str], statistics: Statistics
+    session: Any,
+    feed: Feed,
+    produced: Sequence[str],
+    wanted: Sequence[str],
+    statistics: Statistics,
+    run_options: Any = None,
 ) -> list[npt.NDArray[Any]]:
     """Run one batch and feed the observers with it.
 
@@ -71,12 +76,13 @@ def observe_run(
         produced: Observed tensors that the session computes; the other observed ones are inputs.
         wanted: Outputs to return.
         statistics: The observers.
+        run_options: onnxruntime.RunOptions of the user's.
 
     Returns:
         The wanted outputs, in order.
     """
     names = list(dict.fromkeys([*produced, *wanted]))
-    values = dict(zip(names, session.run(names, feed), strict=True)) if names else {}
+    values = dict(zip(names, session.run(names, feed, run_options), strict=True)) if names else {}
     for tensor in statistics.tensors:
         statistics.observe(tensor, values[tensor] if tensor in values else feed[tensor])
     statistics.batches += 1

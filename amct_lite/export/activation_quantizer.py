@@ -67,4 +67,6 @@ def table_lookup(
     indices = editor.insert(before, "Cast", [indices], f"{name}.int64", {"to": int(ir.DataType.INT64)})
     entries = editor.constant(f"{name}.table", table)
     looked_up = editor.insert(before, "GatherElements", [entries, indices], f"{name}.lookup", {"axis": 0})
-    return editor.insert(before, "Reshape", [looked_up, shape], name)
+    # Without it, a size of 0 beyond the first axis would mean "as in the input". Opset 13 does not have it.
+    attributes = {"allowzero": 1} if editor.opset_version >= 14 else {}
+    return editor.insert(before, "Reshape", [looked_up, shape], name, attributes)

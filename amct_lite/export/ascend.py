@@ -14,6 +14,7 @@ from amct_lite.export.activation_quantizer import QuantizerKey, quantizer_key, t
 from amct_lite.export.editor import GraphEditor
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
+from amct_lite.types import LayerKind
 
 __all__ = ["ascend_model", "pack_dequant_param"]
 
@@ -82,7 +83,26 @@ def _replace_constants(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer
 
 
 def _dequantize_output(editor: GraphEditor, layer: QuantizedLayer) -> None:
+    node, name = editor.node_of(layer.layer), f"{layer.layer.name}.dequant"
+    float_bias = node.inputs[2] if layer.bias is None and len(node.inputs) > 2 else None
+    if float_bias is not None:
+        node.replace_input_with(2, None)
     scale = layer.bias_scale() if layer.weight is not None else np.array([layer.grid.scale], np.float32)
-    name = f"{layer.layer.name}.dequant"
     param = editor.constant(f"{name}.param", pack_dequant_param(scale))
-    editor.insert_after_output(editor.node_of(layer.layer), "AscendDequant", [param], name, {"dtype": 0})
+    dequantized = editor.insert_after_output(node, "AscendDequant", [param], name, {"dtype": 0})
+    # What the integer layer puts out is int32; the graph still said float.
+    node.outputs[0].type = ir.TensorType(ir.DataType.INT32)
+    if float_bias is not None:
+        _add_float_bias(editor, layer, dequantized.producer(), float_bias)
+
+
+def _add_float_bias(editor: GraphEditor, layer: QuantizedLayer, dequant: ir.Node | None, bias: ir.Value) -> None:
+    """Add a bias that has no int32 form (it is computed, or is no vector over the channels) in float."""
+    assert dequant is not None
+    name = f"{layer.layer.name}.bias"
+    if layer.layer.kind is not LayerKind.INNER_PRODUCT:
+        channels_first = editor.constant(
+            f"{name}.shape", np.array([-1, *(1 for _ in layer.layer.kernel_shape)], np.int64)
+        )
+        bias = editor.insert(dequant, "Reshape", [bias, channels_first], f"{name}.float")
+    editor.insert_after_output(dequant, "Add", [bias], f"{name}.add", {})

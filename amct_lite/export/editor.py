@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from amct_lite.graph.constants import add_initializer
+from amct_lite.graph.constants import add_initializer, all_graphs
 from amct_lite.graph.model import Model
 from amct_lite.types import Layer
 
@@ -20,11 +20,13 @@ class GraphEditor:
     Attributes:
         ir: The clone.
         graph: Its graph.
+        opset_version: Its version of ONNX's own operators.
     """
 
     def __init__(self, model: Model) -> None:
         self.ir: ir.Model = model.clone()
         self.graph: ir.Graph = self.ir.graph
+        self.opset_version: int = self.ir.opset_imports.get("", 0)
         self._nodes = {node.name: node for node in self.graph}
         self._names = _all_value_names(self.graph)
 
@@ -99,10 +101,13 @@ class GraphEditor:
 
 
 def _all_value_names(graph: ir.Graph) -> set[str]:
-    names = {value.name for value in graph.inputs if value.name}
-    names.update(graph.initializers)
-    for node in ir.traversal.RecursiveGraphIterator(graph):
-        names.update(value.name for value in node.outputs if value.name)
-        if node.name:
-            names.add(node.name)
+    """Names of values and nodes, in subgraphs too: a name must not shadow another one there."""
+    names: set[str] = set()
+    for inner in all_graphs(graph):
+        names.update(value.name for value in inner.inputs if value.name)
+        names.update(inner.initializers)
+        for node in inner:
+            names.update(value.name for value in node.outputs if value.name)
+            if node.name:
+                names.add(node.name)
     return names

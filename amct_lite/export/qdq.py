@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from amct_lite.export.activation_quantizer import QuantizerKey, quantize_tensor, quantizer_key, table_lookup
+from amct_lite.export.early_quantization import quantize_early
 from amct_lite.export.editor import GraphEditor
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -33,6 +34,7 @@ def qdq_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
             activations[key] = _quantize_dequantize(editor, node, layer)
         node.replace_input_with(layer.layer.activation_index, activations[key])
         _dequantize_constants(editor, node, layer, weights)
+    quantize_early(editor)
     editor.drop_unused_initializers()
     return editor.ir
 

@@ -61,27 +61,26 @@ def save_quantized(
         )
     layers = quantized_layers(planned.model, records)
     files: dict[str, Path] = {}
+    sizes = {"float_model": planned.model.size_bytes}
     start = f"{prefix}_" if prefix else ""
     if save_type in ("Fakequant", "Both"):
         files["fake_quant_model"] = folder / f"{start}fake_quant_model.onnx"
-        save_fake_quant(planned, layers, files["fake_quant_model"])
+        sizes["fake_quant_model"] = save_fake_quant(planned, layers, files["fake_quant_model"])
     if save_type in ("Deploy", "Both"):
         files["deploy_model"] = folder / f"{start}deploy_model.onnx"
-        save_ir(_deploy(planned, layers), files["deploy_model"])
+        sizes["deploy_model"] = save_ir(_deploy(planned, layers), files["deploy_model"])
         files["quant_json"] = folder / f"{start}quant.json"
         document = fusion_info(planned.model.ir.graph.name or "", layers)
         write_text_atomically(files["quant_json"], dump_json(document))
-    sizes = {"float_model": planned.model.path.stat().st_size}
-    sizes.update({kind: path.stat().st_size for kind, path in files.items() if kind.endswith("_model")})
     summary = summarise(planned.model, planned.plans, layers, planned.target.name, sizes)
     files["summary"] = folder / f"{start}summary.json"
     write_text_atomically(files["summary"], dump_json(summary.to_document()))
     return Saved(files, summary)
 
 
-def save_fake_quant(planned: PlannedGraph, layers: tuple[QuantizedLayer, ...], path: Path) -> None:
-    """Write the fake-quant form alone."""
-    save_ir(fake_quant_model(planned.model, layers), path)
+def save_fake_quant(planned: PlannedGraph, layers: tuple[QuantizedLayer, ...], path: Path) -> int:
+    """Write the fake-quant form alone; return its size in bytes."""
+    return save_ir(fake_quant_model(planned.model, layers), path)
 
 
 def _deploy(planned: PlannedGraph, layers: tuple[QuantizedLayer, ...]) -> ir.Model:

@@ -6,7 +6,7 @@ Keys, defaults and order are AMCT's (its manual, "create_quant_config"); what we
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 __all__ = [
     "ActivationQuantParams",
@@ -27,7 +27,7 @@ RATIO_LADDER = (0.5, 0.25, 0.125, 0.0625)
 class _Strict(BaseModel):
     """What every part of the config shares: no unknown keys, no silent conversions, read-only."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class NuqActivationParams(_Strict):
@@ -53,16 +53,24 @@ class IfmrParams(_ActivationParams):
     max_percentile: float = Field(default=0.999999, gt=0.5, le=1)
     min_percentile: float = Field(default=0.999999, gt=0.5, le=1)
     search_range: list[float] = Field(default=[0.7, 1.3], min_length=2, max_length=2)
-    search_step: float = Field(default=0.01, gt=0)
+    search_step: float = Field(default=0.01, gt=0, validate_default=True)
 
-    @model_validator(mode="after")
-    def _search_is_an_interval(self) -> "IfmrParams":
-        start, end = self.search_range
+    @field_validator("search_range")
+    @classmethod
+    def _range_ascends(cls, value: list[float]) -> list[float]:
+        start, end = value
         if not 0 < start < end:
-            raise ValueError(f"'search_range' must be [start, end] with 0 < start < end, got {self.search_range}")
-        if self.search_step > end - start:
-            raise ValueError(f"'search_step' must be at most end - start = {end - start:g}, got {self.search_step:g}")
-        return self
+            raise ValueError("must be [start, end] with 0 < start < end")
+        return value
+
+    @field_validator("search_step")
+    @classmethod
+    def _step_fits_into_the_range(cls, value: float, info: ValidationInfo) -> float:
+        start, end = info.data.get("search_range", (0.0, float("inf")))
+        # 1.0 - 0.9 is a little less than 0.1 in binary.
+        if value > (end - start) * (1 + 1e-9):
+            raise ValueError(f"must be at most the length of search_range, {end - start:g}")
+        return value
 
 
 class MinMaxParams(_ActivationParams):
@@ -71,9 +79,8 @@ class MinMaxParams(_ActivationParams):
     act_algo: Literal["minmax"]
 
 
-def _activation_algorithm(value: Any) -> str:
-    found = value.get("act_algo", "ifmr") if isinstance(value, dict) else value.act_algo
-    return str(found)
+def _activation_algorithm(value: Any) -> str | None:
+    return str(value.get("act_algo", "ifmr")) if isinstance(value, dict) else getattr(value, "act_algo", None)
 
 
 ActivationQuantParams = Annotated[
@@ -105,9 +112,8 @@ class NuqParams(_WeightParams):
     )
 
 
-def _weight_algorithm(value: Any) -> str:
-    found = value.get("wts_algo", "arq_quantize") if isinstance(value, dict) else value.wts_algo
-    return str(found)
+def _weight_algorithm(value: Any) -> str | None:
+    return str(value.get("wts_algo", "arq_quantize")) if isinstance(value, dict) else getattr(value, "wts_algo", None)
 
 
 WeightQuantParams = Annotated[
@@ -137,17 +143,30 @@ class AutoNuqOptions(_Strict):
     )
 
 
+def _only(kind: type) -> BeforeValidator:
+    """Python's True equals 1 and its False 0, so that a Literal alone would take the one for the other."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"must be of type {kind.__name__}")
+        return value
+
+    return BeforeValidator(check)
+
+
 class QuantConfig(BaseModel):
     """The whole config; every key beside the ones below is the name of a layer."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, title="amct_lite quantization config")
-    __pydantic_extra__: dict[str, LayerConfig] = Field(init=False)
+    __pydantic_extra__: dict[str, LayerConfig]
 
-    version: Literal[1] = 1
+    version: Annotated[Literal[1], _only(int)] = 1
     batch_num: int = Field(default=1, gt=0, description="Batches that calibration reads.")
     activation_offset: bool = Field(default=True, description="Whether activation grids have an offset.")
-    joint_quant: Literal[False] = Field(default=False, description="AMCT's joint Eltwise grids; not supported yet.")
-    weight_offset: Literal[False] = Field(default=False, description="Weights are symmetric.")
+    joint_quant: Annotated[Literal[False], _only(bool)] = Field(
+        default=False, description="AMCT's joint Eltwise grids; not supported yet."
+    )
+    weight_offset: Annotated[Literal[False], _only(bool)] = Field(default=False, description="Weights are symmetric.")
     do_fusion: bool = Field(default=True, description="Fold BatchNormalization into the layer before it.")
     fakequant_precision_mode: Literal["DEFAULT"] = "DEFAULT"
     skip_fusion_layers: list[str] = Field(default=[], description="Layers into which nothing is folded.")

@@ -1,6 +1,8 @@
 """The quantization config on disk: read with every mistake named by its JSON path, written in AMCT's form."""
 
 import difflib
+import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,18 @@ from amct_lite.files.config import (
     NuqParams,
     QuantConfig,
 )
-from amct_lite.files.json_document import dump_json, read_json_object
+from amct_lite.files.json_document import dump_json, json_path, read_json_object
 
 __all__ = ["config_schema", "read_config", "write_config"]
 
-# A union's chosen branch stands in pydantic's locations, but not in the file.
-_BRANCHES = frozenset({"ifmr", "minmax", "arq_quantize", "nuq_quantize"})
-_PARTS: dict[str, tuple[type[BaseModel], ...]] = {
-    "activation_quant_params": (IfmrParams, MinMaxParams),
-    "weight_quant_params": (ArqParams, NuqParams),
-    "nuq": (NuqActivationParams,),
-    "auto_nuq": (AutoNuqOptions,),
+_ALGORITHM_KEYS = {"activation_quant_params": "act_algo", "weight_quant_params": "wts_algo"}
+_BRANCHES: dict[str, dict[str, type[BaseModel]]] = {
+    "activation_quant_params": {"ifmr": IfmrParams, "minmax": MinMaxParams},
+    "weight_quant_params": {"arq_quantize": ArqParams, "nuq_quantize": NuqParams},
 }
+# What was found is quoted, but a whole file put in the wrong place is not.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
 
 def read_config(path: Path) -> QuantConfig:
@@ -66,39 +68,46 @@ def config_schema() -> dict[str, Any]:
 
 
 def _describe(item: dict[str, Any]) -> str:
-    location = [part for part in item["loc"] if part not in _BRANCHES]
-    where = json_path(location)
-    if item["type"] == "extra_forbidden":
-        return f"{where}: Unknown parameter {location[-1]!r}.{_nearest(str(location[-1]), _known_keys(location))}"
-    if item["type"] == "union_tag_invalid":
-        key = "act_algo" if location[-1] == "activation_quant_params" else "wts_algo"
-        found = item["ctx"]["tag"]
-        expected = item["ctx"]["expected_tags"]
-        return f"{where}.{key}: must be one of {expected}. Got {found!r} instead."
-    if item["type"] == "model_type" and len(location) == 1:
-        near = _nearest(str(location[0]), list(QuantConfig.model_fields))
-        found = item["input"]
-        return f"{where}: {location[0]!r} is neither a parameter nor a layer's object. Got {found!r} instead.{near}"
+    """One mistake that pydantic found, in our words: where, what must be, what was found, what may be meant."""
+    location, algorithm = _without_branch(item["loc"])
+    where, kind = json_path(location), item["type"]
+    if kind == "extra_forbidden":
+        return f"{where}: Unknown parameter {location[-1]!r}.{_explain_unknown(location, algorithm)}"
+    if kind == "union_tag_invalid":
+        key = _ALGORITHM_KEYS[str(location[-1])]
+        return f"{where}.{key}: must be one of {item['ctx']['expected_tags']}. Got {item['input'][key]!r} instead."
+    found = _SHORT.repr(item["input"])
+    if kind == "model_type" and len(location) == 1 and location[0] not in QuantConfig.model_fields:
+        near = _nearest(str(location[0]), QuantConfig.model_fields)
+        return f"{where}: {location[0]!r} is neither a parameter nor a layer's object. Got {found} instead.{near}"
+    if kind in ("model_type", "union_tag_not_found"):
+        return f"{where}: must be an object. Got {found} instead."
     message = item["msg"].removeprefix("Value error, ").replace("Input should be ", "must be ", 1)
-    return f"{where}: {message}. Got {item['input']!r} instead."
+    return f"{where}: {message}. Got {found} instead."
 
 
-def json_path(location: list[str | int]) -> str:
-    """A location as a JSON path.
-
-    Example:
-        >>> json_path(["conv1", "activation_quant_params", "search_range", 0])
-        '$.conv1.activation_quant_params.search_range[0]'
-    """
-    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+def _without_branch(location: tuple[str | int, ...]) -> tuple[list[str | int], str | None]:
+    """A location as in the file, and the algorithm that pydantic inserts where a union's branch was chosen."""
+    if len(location) > 2 and location[1] in _ALGORITHM_KEYS:
+        return [*location[:2], *location[3:]], str(location[2])
+    return list(location), None
 
 
-def _known_keys(location: list[str | int]) -> list[str]:
-    parent = str(location[-2]) if len(location) > 1 else ""
-    models = _PARTS.get(parent, (LayerConfig,))
-    return [name for model in models for name in model.model_fields]
+def _explain_unknown(location: list[str | int], algorithm: str | None) -> str:
+    key = str(location[-1])
+    if location[0] == "auto_nuq":
+        return _nearest(key, AutoNuqOptions.model_fields)
+    if algorithm is None:
+        return _nearest(key, LayerConfig.model_fields)
+    if len(location) > 3:
+        return _nearest(key, NuqActivationParams.model_fields)
+    part = str(location[1])
+    for other, model in _BRANCHES[part].items():
+        if key in model.model_fields and key not in _BRANCHES[part][algorithm].model_fields:
+            return f" It belongs to {_ALGORITHM_KEYS[part]} {other!r}, here it is {algorithm!r}."
+    return _nearest(key, _BRANCHES[part][algorithm].model_fields)
 
 
-def _nearest(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(sorted(set(known)))}."
+def _nearest(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(sorted(known))}."

@@ -14,6 +14,11 @@ from amct_lite.errors import FileError, SearchError
 
 __all__ = ["Journal"]
 
+_WRITE_REMEDY = (
+    "Check that the folder exists, that you may write to it, and that the disk has room; started again, the search"
+    " goes on where it stopped."
+)
+
 
 class Journal:
     """Trials on disk, keyed by what they depend on.
@@ -36,9 +41,11 @@ class Journal:
         """
         self.path = path
         self.entries: list[dict[str, Any]] = []
-        lines = self._whole_lines()
+        lines, whole_size = self._whole_lines()
         if lines:
             self._refuse_other_search(lines[0], keys)
+        self._drop_torn_line(whole_size)
+        if lines:
             self.entries = lines[1:]
         else:
             self._append_line({"keys": dict(keys)})
@@ -48,25 +55,47 @@ class Journal:
         self._append_line(dict(entry))
         self.entries.append(dict(entry))
 
-    def _whole_lines(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
+    def _whole_lines(self) -> tuple[list[dict[str, Any]], int]:
+        """The lines that are whole, and how many bytes they take."""
         try:
-            data = self.path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
-            if len(whole) < len(data):
-                os.truncate(self.path, len(whole))
-            return [json.loads(line) for line in whole.splitlines()]
+            data = self.path.read_bytes() if self.path.exists() else b""
         except OSError as error:
-            raise FileError(f"The journal {self.path} cannot be read: {error.strerror}.") from error
-        except ValueError as error:
-            raise SearchError(
-                f"The journal {self.path} is damaged.", remedy="Delete it to start the search anew."
+            raise FileError(
+                f"The journal {self.path} cannot be read: {error.strerror}.",
+                remedy="Check the path and its permissions.",
+            ) from error
+        whole = data[: data.rfind(b"\n") + 1]
+        lines = []
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise self._damaged(number) from error
+            if not isinstance(entry, dict):
+                raise self._damaged(number)
+            lines.append(entry)
+        return lines, len(whole)
+
+    def _damaged(self, line_number: int) -> SearchError:
+        return SearchError(
+            f"The journal {self.path} is damaged at line {line_number}.",
+            remedy="Delete it to start the search anew.",
+        )
+
+    def _drop_torn_line(self, whole_size: int) -> None:
+        try:
+            if self.path.exists() and self.path.stat().st_size > whole_size:
+                os.truncate(self.path, whole_size)
+        except OSError as error:
+            raise FileError(
+                f"The journal {self.path} cannot be written: {error.strerror}.", remedy=_WRITE_REMEDY
             ) from error
 
     def _refuse_other_search(self, head: dict[str, Any], keys: Mapping[str, str]) -> None:
-        stored = head.get("keys", {})
-        different = [name for name in keys if stored.get(name) != keys[name]]
+        found = head.get("keys")
+        if not isinstance(found, dict):
+            raise self._damaged(1)
+        different = [name for name in {**keys, **found} if found.get(name) != keys.get(name)]
         if different:
             raise SearchError(
                 f"The journal {self.path} belongs to another search: {', '.join(different)} differ"
@@ -83,6 +112,5 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             raise FileError(
-                f"The journal {self.path} cannot be written: {error.strerror}.",
-                remedy="Free space on the disk and start again; the search goes on where it stopped.",
+                f"The journal {self.path} cannot be written: {error.strerror}.", remedy=_WRITE_REMEDY
             ) from error

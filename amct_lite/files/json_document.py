@@ -1,12 +1,14 @@
 """JSON files that a person edits: read with every mistake located, written always in one form."""
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from amct_lite.errors import AmctError, ConfigError, FileError
+from amct_lite.errors import ConfigError, FileError
 
-__all__ = ["dump_json", "read_json_object", "read_text"]
+__all__ = ["dump_json", "json_path", "read_json_object", "read_text"]
 
 
 class _ObjectWithDuplicates(dict[str, Any]):
@@ -14,12 +16,11 @@ class _ObjectWithDuplicates(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        keys = [key for key, _ in pairs]
-        self.duplicates = sorted({key for key in keys if keys.count(key) > 1}) if len(self) < len(keys) else []
+        self.duplicates = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
 
 
 def read_text(path: Path, what: str) -> str:
-    """Read a UTF-8 file.
+    """Read a UTF-8 file, with or without a byte order mark.
 
     Args:
         path: The file.
@@ -29,7 +30,7 @@ def read_text(path: Path, what: str) -> str:
         FileError: It cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"The {what} {path} is not UTF-8 text.", remedy="Save it as UTF-8.") from error
     except OSError as error:
@@ -54,6 +55,7 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
         document = json.loads(
             read_text(path, what), object_pairs_hook=_ObjectWithDuplicates, parse_constant=_refuse_constant
         )
+        duplicates = list(_duplicates(document, []))
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"The {what} {path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}.",
@@ -63,10 +65,30 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"The {what} {path} is nested too deeply.", remedy="Create the file again.") from error
     except _NotANumberError as error:
         raise ConfigError(f"The {what} {path} holds {error}.", remedy="JSON has finite numbers only.") from error
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise ConfigError(f"The {what} {path} is not valid JSON: {error}.", remedy="Correct the number.") from error
     if not isinstance(document, dict):
         raise ConfigError(f"The {what} {path} must hold a JSON object.", remedy="Create the file again.")
-    _refuse_duplicates(document, "$", path, what)
+    if duplicates:
+        raise ConfigError(
+            f"The {what} {path} has keys more than once: {', '.join(duplicates)}.",
+            remedy=f"Please delete repeated items in {path}.",
+        )
     return document
+
+
+def json_path(location: Iterable[str | int]) -> str:
+    """A location as a JSON path; names that are no identifiers stand in brackets.
+
+    Example:
+        >>> json_path(["conv1", "activation_quant_params", "search_range", 0])
+        '$.conv1.activation_quant_params.search_range[0]'
+        >>> json_path(["/features.0/Conv", "quant_enable"])
+        "$['/features.0/Conv'].quant_enable"
+    """
+    return "$" + "".join(
+        f".{part}" if isinstance(part, str) and part.isidentifier() else f"[{part!r}]" for part in location
+    )
 
 
 def dump_json(document: Any) -> str:
@@ -87,20 +109,10 @@ def _refuse_constant(text: str) -> float:
     raise _NotANumberError(text)
 
 
-def _refuse_duplicates(node: Any, where: str, path: Path, what: str) -> None:
+def _duplicates(node: Any, location: list[str | int]) -> Iterator[str]:
+    """The JSON path of every key that comes more than once in its object."""
     if isinstance(node, _ObjectWithDuplicates):
-        if node.duplicates:
-            raise _duplicate_error(node.duplicates, where, path, what)
-        for key, value in node.items():
-            _refuse_duplicates(value, f"{where}.{key}", path, what)
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            _refuse_duplicates(value, f"{where}[{index}]", path, what)
-
-
-def _duplicate_error(keys: list[str], where: str, path: Path, what: str) -> AmctError:
-    names = ", ".join(repr(key) for key in keys)
-    return ConfigError(
-        f"The {what} {path} has the key {names} more than once at {where}.",
-        remedy=f"Please delete repeated items in {path}.",
-    )
+        yield from (json_path([*location, key]) for key in node.duplicates)
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in children:
+        yield from _duplicates(value, [*location, key])

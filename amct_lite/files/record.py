@@ -18,6 +18,8 @@ __all__ = ["LayerRecord", "read_record", "write_record"]
 # AMCT refuses scales outside (DBL_EPSILON, 1 / DBL_EPSILON).
 _SMALLEST_SCALE = 2.220446049250313e-16
 _INT8 = range(-128, 128)
+_SHAPE_FIELDS = ("channels", "height", "width")
+_REMEDY = "Correct the file, or calibrate again."
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,13 @@ def read_record(path: Path) -> dict[str, LayerRecord]:
             f"The record_file {path} is empty, no layers to be quantized.",
             remedy="Calibrate first: run at least batch_num batches.",
         )
-    return {entry.key: _checked(entry.key, entry.value) for entry in root.record}
+    records = {}
+    for entry in root.record:
+        mistake, remedy = _mistake(entry)
+        if mistake is not None:
+            raise RecordError(f"The record file {path}: {mistake}", layer=entry.key or None, remedy=remedy)
+        records[entry.key] = _from_message(entry.value)
+    return records
 
 
 def _fill(message: Any, record: LayerRecord) -> None:
@@ -91,47 +99,57 @@ def _fill(message: Any, record: LayerRecord) -> None:
     message.shift_bit.extend(record.shift_bit)
     message.cluster.extend(record.cluster)
     message.activation_cluster.extend(record.activation_cluster)
-    for field, size in zip(("channels", "height", "width"), record.input_shape, strict=False):
+    for field, size in zip(_SHAPE_FIELDS, record.input_shape, strict=False):
         setattr(message, field, size)
     if record.skip_fusion:
         message.skip_fusion = True
 
 
-def _checked(layer: str, message: Any) -> LayerRecord:
-    scales = [*message.scale_w, *([message.scale_d] if message.HasField("scale_d") else [])]
-    for scale in scales:
-        if not (math.isfinite(scale) and _SMALLEST_SCALE < scale < 1 / _SMALLEST_SCALE):
-            raise RecordError(
-                f"A scale of {scale!r} is not within (2.2e-16, 4.5e15).",
-                layer=layer,
-                remedy="Calibrate again, or add the layer to skip_layers.",
-            )
-    if message.offset_d not in _INT8:
-        raise RecordError(f"offset_d must be in [-128, 127], but is {message.offset_d}.", layer=layer)
-    if any(message.offset_w) or len(message.offset_w) not in (0, len(message.scale_w)):
-        raise RecordError("offset_w must be 0, once for each scale_w.", layer=layer)
-    shifts = list(message.shift_bit)
-    if shifts and (len(shifts) != len(message.scale_w) or (any(shifts) and not all(1 <= n <= 16 for n in shifts))):
-        raise RecordError("shift_bit must be 0 or 1 to 16, once for each scale_w.", layer=layer)
-    for field in ("cluster", "activation_cluster"):
-        _check_cluster(layer, field, list(getattr(message, field)))
-    shape = (message.channels, message.height, message.width)
+def _from_message(message: Any) -> LayerRecord:
     return LayerRecord(
         scale_d=message.scale_d if message.HasField("scale_d") else None,
         offset_d=message.offset_d,
         scale_w=tuple(message.scale_w),
         offset_w=tuple(message.offset_w),
-        shift_bit=tuple(shifts),
+        shift_bit=tuple(message.shift_bit),
         cluster=tuple(message.cluster),
         activation_cluster=tuple(message.activation_cluster),
-        input_shape=shape if any(shape) else (),
+        input_shape=tuple(getattr(message, field) for field in _SHAPE_FIELDS if message.HasField(field)),
         skip_fusion=message.skip_fusion,
     )
 
 
-def _check_cluster(layer: str, field: str, levels: list[int]) -> None:
-    for level in levels:
-        if level not in _INT8:
-            raise RecordError(f"{field}: Cluster center should between [-128, 127], but is {level}.", layer=layer)
-    if levels != sorted(set(levels)):
-        raise RecordError(f"{field} must be ascending and without repetition.", layer=layer)
+def _mistake(entry: Any) -> tuple[str | None, str]:
+    """What is wrong with one layer's entry, None where nothing is, and what to do about it."""
+    message = entry.value
+    if not entry.key:
+        return "an entry has no key.", _REMEDY
+    scales = [*message.scale_w, *([message.scale_d] if message.HasField("scale_d") else [])]
+    for scale in scales:
+        if not (math.isfinite(scale) and _SMALLEST_SCALE < scale < 1 / _SMALLEST_SCALE):
+            return f"a scale of {scale!r} is not within (2.2e-16, 4.5e15).", f"{_REMEDY[:-1]}, or skip the layer."
+    if message.offset_d not in _INT8:
+        return f"offset_d must be in [-128, 127], but is {message.offset_d}.", _REMEDY
+    if any(message.offset_w) or len(message.offset_w) not in (0, len(message.scale_w)):
+        return "offset_w must be 0, once for each scale_w.", _REMEDY
+    shifts = list(message.shift_bit)
+    if shifts and (len(shifts) != len(message.scale_w) or (any(shifts) and not all(1 <= n <= 16 for n in shifts))):
+        return "shift_bit must be 0 or 1 to 16, once for each scale_w.", _REMEDY
+    for field in ("cluster", "activation_cluster"):
+        levels = list(getattr(message, field))
+        outside = [level for level in levels if level not in _INT8]
+        if outside:
+            return f"{field}: Cluster center should between [-128, 127], but is {outside[0]}.", _REMEDY
+        if levels != sorted(set(levels)):
+            return f"{field} must be ascending and without repetition.", _REMEDY
+    return _unsupported(message), "Quantize the layer with amct_lite, which writes int8 without balancing."
+
+
+def _unsupported(message: Any) -> str | None:
+    """What AMCT would do to the layer and amct_lite would not: numbers would come out wrong without a word."""
+    if message.tensor_balance_factor:
+        return "tensor_balance_factor is not supported."
+    for field in ("dst_type", "act_type", "wts_type"):
+        if getattr(message, field) not in ("", "INT8"):
+            return f"{field} must be INT8, but is {getattr(message, field)}."
+    return None

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amct_lite.errors import ConfigError
-from amct_lite.files.json_document import read_json_object
+from amct_lite.files.json_document import json_path, read_json_object
 from amct_lite.types import Layer, LayerKind, Technique
 
 __all__ = ["BUILT_IN_TARGETS", "Rule", "Target", "load_target", "targets_that_allow"]
@@ -102,9 +102,10 @@ class Target(BaseModel):
         """Whether a layer's weight may have a scale per output channel.
 
         A grouped transposed convolution stores its output channels on two axes, which no per-axis scale can follow.
+        Of a product's operands only the second one may have several scales in the integer kernels of ONNX Runtime.
         """
         split_channels = layer.kind is LayerKind.DECONVOLUTION and layer.group > 1
-        return layer.kind in self.channel_wise and not split_channels
+        return layer.kind in self.channel_wise and not split_channels and layer.weight_index != 0
 
 
 def load_target(name: str, folder: Path | None = None) -> Target:
@@ -121,15 +122,15 @@ def load_target(name: str, folder: Path | None = None) -> Target:
         text = resources.files("amct_lite.schemas.targets").joinpath(f"{name}.json").read_text(encoding="utf-8")
         return Target.model_validate_json(text)
     path = (folder or Path()) / name
-    if not path.is_file():
+    if not _is_file(path):
         raise ConfigError(
-            f"There is no target {name!r}.",
+            f"There is no target {name!r}, neither built in nor as a file {path}.",
             remedy=f"Use one of {', '.join(BUILT_IN_TARGETS)}, or the path of a target's JSON file.",
         )
     try:
         return Target.model_validate(read_json_object(path, "target file"))
     except ValidationError as error:
-        mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        mistakes = "; ".join(f"{json_path(_as_in_file(item['loc']))}: {item['msg']}" for item in error.errors())
         raise ConfigError(
             f"The target file {path} is not valid: {mistakes}.", remedy="docs/targets.md shows the format."
         ) from error
@@ -138,6 +139,18 @@ def load_target(name: str, folder: Path | None = None) -> Target:
 def targets_that_allow(layer: Layer, technique: Technique) -> list[str]:
     """The built-in targets under which a technique may touch a layer."""
     return [name for name in BUILT_IN_TARGETS if load_target(name).refusal(layer, technique) is None]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say
+        return False
+
+
+def _as_in_file(location: tuple[str | int, ...]) -> list[str | int]:
+    # A mistake in a key stands at "[key]" below the key.
+    return [part for part in location if part != "[key]"]
 
 
 def _plain(value: object) -> str:

@@ -36,13 +36,15 @@ class Model:
         ir: The normalised graph.
         path: The file it was loaded from.
         digest: SHA-256, in hex, of that file and its external data.
+        size_bytes: Size of that file and its external data.
         layers: The quantizable operators of the main graph, in graph order.
     """
 
-    def __init__(self, ir_model: ir.Model, path: Path, digest: str) -> None:
+    def __init__(self, ir_model: ir.Model, path: Path, digest: str, size_bytes: int) -> None:
         self.ir = ir_model
         self.path = path
         self.digest = digest
+        self.size_bytes = size_bytes
         self.layers: tuple[Layer, ...] = find_layers(ir_model)
         self._layers_by_name = {layer.name: layer for layer in self.layers}
 
@@ -133,7 +135,7 @@ def load_model(
         >>> text = 'g (float[1] x) => (float[1] y) {y = Relu(x)}'
         >>> graph = ir.from_onnx_text('<ir_version: 8, opset_import: ["": 13]>' + text)
         >>> file = Path(tempfile.mkdtemp()) / "relu.onnx"
-        >>> save_ir(graph, file)
+        >>> size_bytes = save_ir(graph, file)
         >>> load_model(file).layers
         ()
     """
@@ -160,7 +162,7 @@ def load_model(
     if fold_batch_norm:
         fold_batch_norms(graph, frozenset(skip_fusion_layers))
         remove_unused(graph)
-    return Model(graph, file.path, file.digest)
+    return Model(graph, file.path, file.digest, file.size_bytes)
 
 
 def _deserialise(file: ModelFile) -> ir.Model:

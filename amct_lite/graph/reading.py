@@ -25,11 +25,13 @@ class ModelFile:
         path: Where it was read from, as an absolute path.
         proto: Its contents; external data is still outside.
         digest: SHA-256, in hex, of the model file followed by each external data file in order of first use.
+        size_bytes: Size of all these files.
     """
 
     path: Path
     proto: onnx.ModelProto
     digest: str
+    size_bytes: int
 
 
 def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
@@ -48,12 +50,13 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
     absolute = Path(path).absolute()
     data = _read_bytes(absolute)
     proto = _parse(data, absolute)
-    hasher = hashlib.sha256(data)
+    hasher, size_bytes = hashlib.sha256(data), len(data)
     del data
     _check_tensor_names(proto.graph, absolute)
     try:
         for file in check_tensors(proto, absolute.parent):
             _update(hasher, file)
+            size_bytes += file.stat().st_size
     except FileError:
         raise
     except OSError as error:
@@ -61,7 +64,7 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
             f"The external data of '{absolute}' cannot be read: {error}.",
             remedy="Check that the data files are there and that you may read them.",
         ) from error
-    return ModelFile(absolute, proto, hasher.hexdigest())
+    return ModelFile(absolute, proto, hasher.hexdigest(), size_bytes)
 
 
 def _read_bytes(path: Path) -> bytes:

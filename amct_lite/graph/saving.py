@@ -27,7 +27,7 @@ def save_ir(
     path: str | os.PathLike[str],
     *,
     external_threshold_bytes: int = DEFAULT_EXTERNAL_THRESHOLD_BYTES,
-) -> None:
+) -> int:
     """Write a model to a file; the same model gives the same bytes.
 
     Where the weights exceed the threshold they go to `{stem}.data` beside it. Each of the two files appears
@@ -37,6 +37,9 @@ def save_ir(
         model: The model; it is not changed.
         path: The file to write, for example "out/model.onnx"; missing folders are created.
         external_threshold_bytes: Up to this size of all weights the model is one file.
+
+    Returns:
+        How many bytes were written, those beside the file included.
 
     Raises:
         FileError: The file cannot be written; nothing is left behind.
@@ -48,7 +51,7 @@ def save_ir(
     if stored_bytes(copy) <= external_threshold_bytes:
         data = to_bytes(copy)
         write_bytes_atomically(target, data)
-        return
+        return len(data)
     data_path = target.with_name(f"{target.stem}.data")
     if data_path == target:
         raise ModelError(
@@ -59,7 +62,9 @@ def save_ir(
     with replacing(target) as temporary, replacing(data_path) as temporary_data:
         with temporary_data.open("wb") as file:
             _move_out(copy, data_path.name, file)
-        temporary.write_bytes(to_bytes(copy))
+        data = to_bytes(copy)
+        temporary.write_bytes(data)
+        return len(data) + temporary_data.stat().st_size
 
 
 def stored_bytes(model: ir.Model) -> int:

@@ -102,7 +102,12 @@ def _weight_factors(model: Model, plans: Sequence[LayerPlan], grids: dict[str, G
             groups.setdefault(plan.layer.weight, []).append(plan)
     factors = {}
     for weight_name, group in groups.items():
-        shared = _group_factors(model, model.weight(weight_name), group, grids)
+        try:
+            shared = _group_factors(model, model.weight(weight_name), group, grids)
+        except ParameterError as error:
+            raise CalibrationError(
+                error.cause, layer=group[0].layer.name, remedy="Add the layer to skip_layers."
+            ) from error
         factors.update({plan.layer.name: shared for plan in group})
     return factors
 

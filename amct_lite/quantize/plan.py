@@ -1,7 +1,7 @@
 """The plan: what will be done to each layer of a model, and why not where nothing will be done."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from amct_lite.errors import ConfigError
@@ -62,15 +62,16 @@ def default_config(
     for name in skip_layers:
         if name not in by_name:
             raise ConfigError(_no_such_layer(name, by_name), remedy="Correct skip_layers.")
-    candidates = [layer for layer in layers if target.refusal(layer, Technique.UNIFORM) is None]
+    refused = {layer.name for layer in layers if target.refusal(layer, Technique.UNIFORM) is not None}
+    # Tied weights are quantized together or not at all, so refusing or skipping one of the layers does so to all.
+    refused |= _tied_with(refused, by_name)
+    candidates = [layer for layer in layers if layer.name not in refused]
     if not candidates:
         raise ConfigError(
             "No layer support quantization in the graph.",
             remedy=f"`amct-lite inspect` shows why for each layer under the target {target.name!r}.",
         )
-    # Tied weights are quantized together or not at all, so skipping one of the layers skips them all.
-    skipped = set(skip_layers)
-    skipped.update(other for name in skip_layers for other in by_name[name].tied_with)
+    skipped = set(skip_layers) | _tied_with(skip_layers, by_name)
     chosen = [layer for layer in candidates if layer.name not in skipped]
     if not chosen:
         raise ConfigError("Except skip_layers, no layer needs to quantize.", remedy="Skip fewer layers.")
@@ -82,7 +83,7 @@ def default_config(
                 layer=layer.name,
                 remedy="Rename the layer in the model, or add it to skip_layers.",
             )
-    blocks = {layer.name: _default_layer_config(layer, target) for layer in chosen}
+    blocks = {layer.name: _default_layer_config(layer, target, by_name) for layer in chosen}
     return QuantConfig.model_validate(
         {"batch_num": batch_num, "activation_offset": activation_offset, "target": target_name, **blocks}
     )
@@ -113,17 +114,22 @@ def make_plan(layers: Sequence[Layer], config: QuantConfig, target: Target) -> t
     plans = tuple(_plan_layer(layer, config, target) for layer in layers)
     _check_tied(plans)
     if all(plan.config is None for plan in plans):
-        reasons = "; ".join(f"{plan.layer.name}: {plan.reason}" for plan in plans[:3])
+        reasons = "; ".join(f"{plan.layer.name}: {_as_clause(plan.reason or '')}" for plan in plans[:3])
         raise ConfigError(
             f"No quant enable layer in quant config file ({reasons}).", remedy="Enable at least one layer."
         )
     return plans
 
 
-def _default_layer_config(layer: Layer, target: Target) -> LayerConfig:
+def _tied_with(names: Iterable[str], by_name: Mapping[str, Layer]) -> set[str]:
+    return {other for name in names for other in by_name[name].tied_with}
+
+
+def _default_layer_config(layer: Layer, target: Target, by_name: Mapping[str, Layer]) -> LayerConfig:
     if layer.weight is None:
         return LayerConfig()
-    return LayerConfig(weight_quant_params=ArqParams(channel_wise=target.allows_channel_wise(layer)))
+    sharing = (layer, *(by_name[name] for name in layer.tied_with))
+    return LayerConfig(weight_quant_params=ArqParams(channel_wise=all(map(target.allows_channel_wise, sharing))))
 
 
 def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
@@ -134,7 +140,7 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
         return LayerPlan(layer, reason=refusal or why)
     if refusal is not None:
         raise ConfigError(
-            f"This layer does not support quant: {refusal}.",
+            f"This layer does not support quant: {_as_clause(refusal)}.",
             layer=layer.name,
             remedy=_remedy(layer, Technique.UNIFORM, "delete its block from the config"),
         )
@@ -169,7 +175,7 @@ def _check_nuq(layer: Layer, wanted: LayerConfig, target: Target) -> None:
         return
     what = "weights" if of_weights else "activations"
     raise ConfigError(
-        f"The target {target.name!r} does not allow NUQ of this layer's {what}: {refusal}.",
+        f"The target {target.name!r} does not allow NUQ of this layer's {what}: {_as_clause(refusal)}.",
         layer=layer.name,
         remedy=_remedy(layer, Technique.NUQ, "use arq_quantize and no 'nuq' block"),
     )
@@ -221,6 +227,10 @@ def _check_tied(plans: Sequence[LayerPlan]) -> None:
                     layer=plan.layer.name,
                     remedy="Give both the same weight_quant_params, or disable both.",
                 )
+
+
+def _as_clause(sentence: str) -> str:
+    return sentence.removesuffix(".")
 
 
 def _no_such_layer(name: str, by_name: dict[str, Layer]) -> str:

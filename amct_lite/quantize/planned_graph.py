@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass, field
 from io import StringIO
+from os import PathLike
 from pathlib import Path
 
-from amct_lite.errors import ConfigError, RecordError
+from amct_lite.errors import ConfigError, ParameterError, RecordError
 from amct_lite.files.config import QuantConfig
 from amct_lite.files.config_file import read_config
 from amct_lite.files.record import LayerRecord, read_record
 from amct_lite.files.target import Target, load_target
-from amct_lite.graph.model import Model, load_model
+from amct_lite.graph.model import Model
+from amct_lite.graph.opening import open_model
 from amct_lite.quantize.plan import LayerPlan, make_plan
 from amct_lite.types import Layer, Technique
 
 __all__ = ["PlannedGraph", "open_graph"]
+
+StrPath = str | PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -94,19 +98,37 @@ class PlannedGraph:
             refusal = self.target.refusal(layer, Technique.NUQ)
             table.add_row(layer.name, layer.op_type, shape, _describe(plan), f"no: {refusal}" if refusal else "yes")
         text = StringIO()
-        Console(file=text, width=140, color_system=None).print(table)
+        # Names come from the model: "[conv]" is no markup, ":0:" no emoji.
+        Console(file=text, width=140, color_system=None, markup=False, emoji=False).print(table)
         return text.getvalue().rstrip("\n")
 
 
-def open_graph(config_file: Path, model_file: Path, record_file: Path | None = None) -> PlannedGraph:
-    """Load a model and its config and plan every layer.
+def open_graph(
+    config_file: StrPath,
+    model_file: StrPath,
+    weights_file: StrPath | None = None,
+    record_file: StrPath | None = None,
+) -> PlannedGraph:
+    """Load a model and its config and plan every layer; `amct_lite.init` without its documentation.
 
     Raises:
         AmctError: A file cannot be read, or the config does not fit the model or the target.
     """
-    config = read_config(config_file)
-    target = load_target(config.target, config_file.parent)
-    model = load_model(model_file, fold_batch_norm=config.do_fusion, skip_fusion_layers=config.skip_fusion_layers)
+    config_path = Path(config_file)
+    config = read_config(config_path)
+    target = load_target(config.target, config_path.parent)
+    try:
+        model = open_model(
+            model_file,
+            weights_file,
+            fold_batch_norm=config.do_fusion,
+            skip_fusion_layers=config.skip_fusion_layers,
+        )
+    except ParameterError as error:
+        raise ConfigError(
+            f"The config file {config_file} does not fit {model_file}: $.skip_fusion_layers: {error.cause}",
+            remedy="Correct the names there, or create the config again.",
+        ) from error
     try:
         plans = make_plan(model.layers, config, target)
     except ConfigError as error:
@@ -115,7 +137,8 @@ def open_graph(config_file: Path, model_file: Path, record_file: Path | None = N
             layer=error.layer,
             remedy=error.remedy,
         ) from error
-    return PlannedGraph(model, config, target, plans, config_file, record_file)
+    record_path = None if record_file is None else Path(record_file)
+    return PlannedGraph(model, config, target, plans, config_path, record_path)
 
 
 def _describe(plan: LayerPlan) -> str:

@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from amct_lite.codebook.assignment import quantize_to_levels
 from amct_lite.codebook.lookup import nearest_level_table
-from amct_lite.errors import RecordError
+from amct_lite.errors import ParameterError, RecordError
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
-from amct_lite.types import Grid, Layer
+from amct_lite.types import Grid, Layer, LayerKind
 from amct_lite.uniform.arq import dequantize_weight, quantize_weight
 from amct_lite.uniform.bias import quantize_bias
 
@@ -88,7 +88,10 @@ def quantized_layers(model: Model, records: Mapping[str, LayerRecord]) -> tuple[
                 f"find {name} failure in model {model.path}: there is no such layer.",
                 remedy="Use the model that the record was made for, or calibrate again.",
             )
-    return tuple(quantize_layer(model, layer, records[layer.name]) for layer in model.layers if layer.name in records)
+    layers = [layer for layer in model.layers if layer.name in records]
+    for layer in layers:
+        _check_tied(layer, records)
+    return tuple(quantize_layer(model, layer, records[layer.name]) for layer in layers)
 
 
 def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> QuantizedLayer:
@@ -115,7 +118,7 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
         else:
             weight = quantize_weight(values, scale_w, axis=axis)
         if layer.bias is not None:
-            bias = quantize_bias(model.weight(layer.bias).reshape(-1), scale_w, record.scale_d)
+            bias = _quantize_bias(layer, model.weight(layer.bias).reshape(-1), scale_w, record.scale_d)
     elif scale_w.size:
         raise RecordError(
             f"{layer.op_type} has no weights, but the record has scale_w.",
@@ -133,11 +136,41 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
     )
 
 
+def _quantize_bias(
+    layer: Layer, bias: npt.NDArray[np.float32], scale_w: npt.NDArray[np.float32], scale_d: float
+) -> npt.NDArray[np.int32]:
+    try:
+        return quantize_bias(bias, scale_w, scale_d)
+    except ParameterError as error:
+        # Calibration raises the scales for such a bias, so this record came from elsewhere.
+        raise RecordError(
+            f"The bias does not fit the record's scales: {error.cause}", layer=layer.name, remedy="Calibrate again."
+        ) from error
+
+
+def _check_tied(layer: Layer, records: Mapping[str, LayerRecord]) -> None:
+    own = records[layer.name]
+    for name in layer.tied_with:
+        other = records.get(name)
+        if other is not None and (own.scale_w, own.cluster) != (other.scale_w, other.cluster):
+            raise RecordError(
+                f"It shares its weight with layer {name!r}, but the record has other scale_w or cluster for that one.",
+                layer=layer.name,
+                remedy="Calibrate again.",
+            )
+
+
 def _check_scales(layer: Layer, scale_w: npt.NDArray[np.float32]) -> None:
     channels = layer.weight_shape[layer.output_channel_axis]
     if scale_w.size == 0:
         raise RecordError(
             f"cannot find scale_w of layer {layer.name} in the record.",
+            layer=layer.name,
+            remedy="Calibrate again.",
+        )
+    if layer.kind is LayerKind.DECONVOLUTION and layer.group > 1 and scale_w.size > 1:
+        raise RecordError(
+            f"The record has {scale_w.size} scale_w; a grouped transposed convolution takes one.",
             layer=layer.name,
             remedy="Calibrate again.",
         )

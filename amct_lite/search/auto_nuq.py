@@ -23,7 +23,7 @@ from amct_lite.files.record import write_record
 from amct_lite.progress import SearchProgress, sweep_progress
 from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.quantize.plan import make_plan
-from amct_lite.quantize.planned_graph import PlannedGraph
+from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.options import build_units
 from amct_lite.search.path import Choice, Unit, build_path, choice_bytes
@@ -52,11 +52,9 @@ def run_auto_nuq(
     max_seconds: float | None,
 ) -> SearchResult:
     """See `amct_lite.auto_nuq.auto_nuq`."""
-    from amct_lite.api import init
-
     _check_parameters(nuq_evaluator, max_evaluations, max_seconds)
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
-    planned = init(config_file, model_file, weights_file, scale_offset_record_file)
+    planned = open_graph(config_file, model_file, weights_file, scale_offset_record_file)
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
     statistics = _calibrate(planned, nuq_evaluator, calibration_data, folder)
@@ -150,7 +148,7 @@ def _finish(
     write_record(records, record_file)
     final = PlannedGraph(planned.model, config, planned.target, plans, config_path, record_file)
     saved = save_quantized(final, records, "Both", folder, planned.model.path.stem)
-    size, uniform = choice_bytes(units, choice), choice_bytes(units, _uniform(units))
+    size, uniform = choice_bytes(units, choice), sum(unit.uniform_bytes for unit in units)
     metric = next((t.metric for t in runner.trials if t.key == config_key(config)), float("nan"))
     result_path = _file(folder, planned, "auto_nuq_result.json")
     result = SearchResult(
@@ -173,11 +171,6 @@ def _finish(
     )
     write_text_atomically(result_path, dump_json(_document(result)))
     return result
-
-
-def _uniform(units: Sequence[Unit]) -> Choice:
-    """Plain int8 everywhere, or what lies next to it on the hull."""
-    return tuple(max((i for i, option in enumerate(unit.options) if not option.is_float), default=0) for unit in units)
 
 
 def _message(runner: TrialRunner, metric: float, size: int, uniform: int) -> str:

@@ -63,11 +63,12 @@ def weight_params(plan: LayerPlan, num_steps: int | None) -> ArqParams | NuqPara
 
 def _weight_unit(group: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> Unit:
     clusterable = all(target.refusal(plan.layer, Technique.NUQ) is None for plan in group)
-    steps: list[int | None] = [None, *(sorted(set(options.num_steps)) if clusterable else [])]
-    found = [_weight_option(group, store, num_steps) for num_steps in steps]
-    found.append(Option(None, True, 4 * group[0].layer.num_weights, 0.0))
+    uniform = _weight_option(group, store, None)
+    clustered = [_weight_option(group, store, steps) for steps in sorted(set(options.num_steps)) if clusterable]
+    in_float = Option(None, True, 4 * group[0].layer.num_weights, 0.0)
     names = tuple(plan.layer.name for plan in group)
-    return Unit(f"weight of {', '.join(names)}", "weight", names, lower_hull(found))
+    hull = lower_hull([uniform, *clustered, in_float])
+    return Unit(f"weight of {', '.join(names)}", "weight", names, hull, uniform.size_bytes)
 
 
 def _weight_option(group: Sequence[LayerPlan], store: FactorStore, num_steps: int | None) -> Option:
@@ -104,21 +105,22 @@ def _relative_error(weight: FloatArray, decoded: FloatArray, importance: FloatAr
 
 def _activation_unit(group: Sequence[LayerPlan], store: FactorStore, options: AutoNuqOptions) -> Unit:
     plan = group[0]
-    counts = level_histogram(
-        store.statistics.histogram(plan.layer).snapshot(), grid := activation_grid(plan, store.statistics)
-    )
+    grid = activation_grid(plan, store.statistics)
+    counts = level_histogram(store.statistics.histogram(plan.layer).snapshot(), grid)
     points = np.arange(grid.q_min, grid.q_max + 1)
     per_sample = float(counts.sum()) / max(store.statistics.samples, 1)
     signal = float(np.sum(counts * np.square(points - grid.offset, dtype=np.float64)))
-    found = [Option(None, False, _coded_bytes(counts, per_sample), 0.0)]
+    uniform = Option(None, False, _coded_bytes(counts, per_sample), 0.0)
+    clustered = []
     for ratio in sorted(set(options.target_compression_ratio)):
         table = nearest_level_table(cluster_activation(counts, levels_to_keep(ratio)))
         noise = float(np.sum(counts * np.square(points - table, dtype=np.float64)))
-        clustered = np.bincount(table - grid.q_min, weights=counts, minlength=points.size)
+        kept_counts = np.bincount(table - grid.q_min, weights=counts, minlength=points.size)
         error = len(group) * noise / signal if signal > 0 else 0.0
-        found.append(Option(ratio, False, _coded_bytes(clustered, per_sample), error))
+        clustered.append(Option(ratio, False, _coded_bytes(kept_counts, per_sample), error))
     names = tuple(p.layer.name for p in group)
-    return Unit(f"activation {plan.layer.activation}", "activation", names, lower_hull(found))
+    hull = lower_hull([uniform, *clustered])
+    return Unit(f"activation {plan.layer.activation}", "activation", names, hull, uniform.size_bytes)
 
 
 def _coded_bytes(counts: npt.NDArray[Any], per_sample: float) -> int:

@@ -34,12 +34,14 @@ class Unit:
         kind: "weight" or "activation".
         layers: Names of the layers it belongs to.
         options: The ways on the lower convex hull, smallest first: bytes rise and errors fall strictly.
+        uniform_bytes: What plain int8 takes, whether it is on the hull or not.
     """
 
     name: str
     kind: str
     layers: tuple[str, ...]
     options: tuple[Option, ...]
+    uniform_bytes: int = 0
 
 
 def lower_hull(options: Sequence[Option]) -> tuple[Option, ...]:

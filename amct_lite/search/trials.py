@@ -60,7 +60,7 @@ class TrialRunner:
         self._evaluator, self._report = evaluator, report
         self._max_evaluations, self._deadline = max_evaluations, deadline
         self._journal = journal
-        self._known = {entry["key"]: Trial(**entry) for entry in journal.entries}
+        self._known: dict[str, float] = {entry["key"]: entry["metric"] for entry in journal.entries}
         self._done: dict[str, Trial] = {}
 
     def evaluate_float(self) -> float:
@@ -105,14 +105,15 @@ class TrialRunner:
             return self._done[key]
         if len(self.trials) >= self._max_evaluations:
             raise BudgetSpentError
-        trial = self._known.get(key)
-        if trial is None:
+        metric = self._known.get(key)
+        if metric is None:
             if self._deadline is not None and time.monotonic() >= self._deadline and not is_float:
                 raise BudgetSpentError
             metric = measure()
-            original = metric if is_float else self.original_metric
-            trial = Trial(key, size, metric, bool(self._evaluator.is_satisfied(original, metric)))
-            self._journal.append(vars(trial))
+            self._journal.append({"key": key, "size_bytes": size, "metric": metric})
+        # Asked again for a trial of the journal too: it costs nothing, and the user may have moved the limit.
+        satisfied = bool(self._evaluator.is_satisfied(metric if is_float else self.original_metric, metric))
+        trial = Trial(key, size, metric, satisfied)
         self._done[key] = trial
         self.trials.append(trial)
         self._report(trial)

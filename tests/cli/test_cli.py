@@ -1,0 +1,166 @@
+"""The command line as a person uses it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amct_lite.samples.digits.data import MODEL_FILE, load_split
+from amct_lite.version import VERSION
+
+EVALUATOR = Path(__file__).parents[1] / "search" / "digits_evaluator.py"
+
+
+def amct_lite(*arguments, cwd, **environment):
+    command = [sys.executable, "-c", "from amct_lite.cli import main; main()", *map(str, arguments)]
+    variables = {**os.environ, "COLUMNS": "140", **environment}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=variables)
+
+
+@pytest.fixture
+def data_file(tmp_path):
+    path = tmp_path / "digits.npz"
+    part = load_split().calibration
+    np.savez(path, image=part.images, labels=part.labels)
+    return path
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    done = amct_lite("config", "--model", MODEL_FILE, "--config", "config.json", "--batch-num", 4, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "success!" in done.stdout
+    return tmp_path / "config.json"
+
+
+def test_the_demo_runs_to_the_end_and_says_where_the_results_lie(tmp_path):
+    done = amct_lite("demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "held-out images: float 99" in done.stdout
+    for line in done.stdout.splitlines():
+        if line.startswith(("deploy_model: amct", "record: ")):
+            assert (tmp_path / line.partition(": ")[2]).is_file()
+    assert [p.name for p in tmp_path.iterdir()] == ["amct_lite_demo"], "nothing lands in the current folder unasked"
+    assert done.stderr == "", "no progress in a pipe"
+
+
+def test_config_calibrate_and_save_make_the_models(tmp_path, config_file, data_file):
+    done = amct_lite(
+        *("calibrate", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--data", data_file, "--batch-size", 25, "--save", "out/digits"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "deploy_model: " in done.stdout
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "digits_fake_quant_model.onnx",
+        "digits_deploy_model.onnx",
+        "digits_quant.json",
+        "digits_summary.json",
+    }
+
+
+def test_auto_nuq_takes_an_evaluator_from_a_file(tmp_path, config_file, data_file):
+    done = amct_lite(
+        *("auto-nuq", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--evaluator", f"{EVALUATOR}:DigitsEvaluator", "--save-dir", "out", "--data", data_file),
+        *("--batch-size", 25),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "The smallest of" in done.stdout
+
+
+def test_a_best_effort_leaves_with_its_own_exit_code(tmp_path, config_file, data_file):
+    evaluator = tmp_path / "never.py"
+    evaluator.write_text(
+        "from amct_lite.auto_nuq import AutoNuqEvaluatorBase\n"
+        "class Never(AutoNuqEvaluatorBase):\n"
+        "    def eval_model(self, model_file, weights_file, batch_num):\n"
+        "        return 0.0 if 'candidate' in model_file else 1.0\n"
+        "    def is_satisfied(self, original_metric, new_metric):\n"
+        "        return original_metric == new_metric\n"
+    )
+    done = amct_lite(
+        *("auto-nuq", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--evaluator", f"{evaluator}:Never", "--save-dir", "out", "--data", data_file, "--batch-size", 25),
+        *("--max-evaluations", 3),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "best effort" in done.stdout
+
+
+def test_inspect_shows_each_layer_with_its_reason(tmp_path):
+    done = amct_lite("inspect", "--model", MODEL_FILE, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("conv1", "conv2", "conv3", "fc1", "fc2", "pool"):
+        assert name in done.stdout
+    assert "found AveragePool" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_a_sentence_without_a_traceback(tmp_path):
+    done = amct_lite("inspect", "--model", "absent.onnx", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "absent.onnx" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = amct_lite("--debug", "inspect", "--model", "absent.onnx", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_an_exception_of_the_evaluators_keeps_its_traceback(tmp_path, config_file, data_file):
+    evaluator = tmp_path / "broken.py"
+    evaluator.write_text("class Broken:\n    def __init__(self):\n        raise ZeroDivisionError('mine')\n")
+    done = amct_lite(
+        *("auto-nuq", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--evaluator", f"{evaluator}:Broken", "--save-dir", "out", "--data", data_file),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "ZeroDivisionError: mine" in done.stderr
+    assert "broken.py" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "message"),
+    [("nowhere", "file.py:Name"), ("nowhere.py:X", "no evaluator file"), (f"{EVALUATOR}:Absent", "does not define")],
+)
+def test_an_evaluator_that_cannot_be_found_is_named(tmp_path, config_file, data_file, evaluator, message):
+    done = amct_lite(
+        *("auto-nuq", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--evaluator", evaluator, "--save-dir", "out", "--data", data_file),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_a_hand_edited_config_with_a_mistake_names_the_place(tmp_path, config_file):
+    config = json.loads(config_file.read_text())
+    config["conv1"]["weight_quant_params"]["num_step"] = 32
+    config_file.write_text(json.dumps(config))
+    done = amct_lite("inspect", "--model", MODEL_FILE, "--config", config_file, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "$.conv1.weight_quant_params.num_step" in done.stderr
+
+
+def test_version_and_help(tmp_path):
+    assert amct_lite("--version", cwd=tmp_path).stdout.strip() == VERSION
+    text = amct_lite("--help", cwd=tmp_path).stdout
+    for verb in ("demo", "config", "inspect", "calibrate", "auto-nuq"):
+        assert verb in text
+        assert "Example" in amct_lite(verb, "--help", cwd=tmp_path).stdout
+
+
+def test_wrong_usage_has_exit_code_2(tmp_path):
+    assert amct_lite("config", cwd=tmp_path).returncode == 2

@@ -1,0 +1,59 @@
+"""Imports go down the floors, as docs/architecture.md draws them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "amct_lite"
+
+FLOORS = [
+    {"version", "types", "errors", "progress"},
+    {"files"},
+    {"graph"},
+    {"calibration", "uniform", "codebook"},
+    {"quantize"},
+    {"export"},
+    {"session", "search", "auto_nuq"},
+    {"api"},
+    {"cli"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+NUMPY_ONLY = {"uniform", "codebook"}
+
+
+def room_of(module):
+    return module.split(".")[1] if module.startswith("amct_lite.") else None
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+FILES = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_its_own_or_lower_floors(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for module in imports_of(path):
+        other = room_of(module)
+        if other in FLOOR:
+            assert FLOOR[other] <= FLOOR[room], f"{room} (floor {FLOOR[room]}) imports {module}"
+
+
+@pytest.mark.parametrize("room", sorted(NUMPY_ONLY))
+def test_the_numerics_know_numpy_and_nothing_of_onnx(room):
+    for path in (PACKAGE / room).rglob("*.py"):
+        for module in imports_of(path):
+            assert module.split(".")[0] not in {"onnx", "onnx_ir", "onnxruntime", "pydantic", "google"}, path
+            assert room_of(module) in {None, room, "types", "errors"}, f"{path} imports {module}"
+
+
+def test_every_room_of_the_package_has_a_floor():
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert rooms <= set(FLOOR), rooms - set(FLOOR)
