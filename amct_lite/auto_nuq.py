@@ -60,6 +60,13 @@ class AutoNuqEvaluatorBase:
         """
         raise NotImplementedError(f"{type(self).__name__} must define is_satisfied(original_metric, new_metric).")
 
+    def fingerprint(self) -> str:
+        """Say what the metric depends on beside the model: part of the key under which trials are remembered.
+
+        Override it where the class and the number of batches do not tell, for example with a digest of the data.
+        """
+        return f"{type(self).__qualname__} over {self.evaluate_batch_num} batches"
+
 
 def auto_nuq(
     model_file: str | PathLike[str],

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
-from amct_lite.evaluators.data import DataSource, as_data_source
+from amct_lite.evaluators.data import DataSource, as_data_source, data_digest
 from amct_lite.evaluators.model_run import iterate_scores
 from amct_lite.evaluators.parameters import checked_batch_num, checked_count, checked_number
 from amct_lite.evaluators.reference import FloatReference
@@ -80,6 +80,10 @@ class AgreementEvaluator(AutoNuqEvaluatorBase):
             num_same += int(np.count_nonzero(highest_class(batch.scores) == wanted))
             num_samples += len(wanted)
         return num_same / num_samples
+
+    def fingerprint(self) -> str:
+        """Say what the metric depends on: the data, and how it is scored."""
+        return f"{super().fingerprint()}, output {self.output}, data {data_digest(self.data)}"
 
     def is_satisfied(self, original_metric: float, new_metric: float) -> bool:  # noqa: ARG002 - a fixed limit
         """Say whether the agreement is at least `min_agreement`.

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
 from amct_lite.errors import EvaluatorError, ParameterError
-from amct_lite.evaluators.data import DataSource, as_data_source
+from amct_lite.evaluators.data import DataSource, as_data_source, data_digest
 from amct_lite.evaluators.model_run import iterate_scores
 from amct_lite.evaluators.parameters import checked_batch_num, checked_count, checked_number
 
@@ -93,6 +93,10 @@ class ClassificationEvaluator(AutoNuqEvaluatorBase):
             num_right += count_right(batch.scores, rows, self.top_k)
             num_samples += len(rows)
         return num_right / num_samples
+
+    def fingerprint(self) -> str:
+        """Say what the metric depends on: the data, and how it is scored."""
+        return f"{super().fingerprint()}, top-{self.top_k}, output {self.output}, data {data_digest(self.data)}"
 
     def is_satisfied(self, original_metric: float, new_metric: float) -> bool:
         """Say whether accuracy falls by at most `max_drop`.

@@ -1,5 +1,6 @@
 """Sources of batches: what an evaluator reads its samples and labels from."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeAlias, runtime_checkable
@@ -10,7 +11,16 @@ import numpy.typing as npt
 from amct_lite.errors import FileError, ParameterError
 from amct_lite.evaluators.parameters import checked_count
 
-__all__ = ["ArrayData", "Batches", "DataSource", "Inputs", "Labels", "accepted_classes", "as_data_source"]
+__all__ = [
+    "ArrayData",
+    "Batches",
+    "DataSource",
+    "Inputs",
+    "Labels",
+    "accepted_classes",
+    "as_data_source",
+    "data_digest",
+]
 
 Inputs: TypeAlias = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
 """One array for a model with one input, or an array per input name; axis 0 counts the samples."""
@@ -141,6 +151,25 @@ class Batches:
         for index in range(self.batch_num):
             start = index * self.batch_size
             yield self.data.read(start, min(start + self.batch_size, len(self.data)))
+
+
+def data_digest(data: DataSource) -> str:
+    """Digest a source's samples and labels, read once through, so that a search knows when they have changed.
+
+    Returns:
+        SHA-256, in hex.
+
+    Example:
+        >>> data_digest(ArrayData(np.zeros((2, 3)))) == data_digest(ArrayData(np.ones((2, 3))))
+        False
+    """
+    digest = hashlib.sha256(repr(None if data.accepted is None else data.accepted.tolist()).encode())
+    for batch in Batches(data):
+        named = batch if isinstance(batch, Mapping) else {"": batch}
+        for name, array in named.items():
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def as_data_source(data: Any) -> DataSource:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
 from amct_lite.errors import EvaluatorError, ParameterError
-from amct_lite.evaluators.data import DataSource, as_data_source
+from amct_lite.evaluators.data import DataSource, as_data_source, data_digest
 from amct_lite.evaluators.model_run import iterate_scores
 from amct_lite.evaluators.parameters import checked_batch_num, checked_count, checked_number
 from amct_lite.evaluators.reference import FloatReference
@@ -100,6 +100,10 @@ class DivergenceEvaluator(AutoNuqEvaluatorBase):
             total += float(divergence(wanted, batch.scores, logits=logits).sum())
             num_samples += len(wanted)
         return total / num_samples
+
+    def fingerprint(self) -> str:
+        """Say what the metric depends on: the data, and how it is scored."""
+        return f"{super().fingerprint()}, output {self.output}, data {data_digest(self.data)}"
 
     def is_satisfied(self, original_metric: float, new_metric: float) -> bool:
         """Say whether the divergence is at most `max_divergence` above the original's.

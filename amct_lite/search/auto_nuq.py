@@ -202,13 +202,12 @@ def _document(result: SearchResult) -> dict[str, Any]:
 
 
 def _keys(planned: PlannedGraph, statistics: Statistics, evaluator: AutoNuqEvaluatorBase) -> dict[str, str]:
-    kind = type(evaluator)
     return {
         "model": planned.model.digest,
         "config": config_key(planned.config),
         "target": hashlib.sha256(planned.target.model_dump_json().encode()).hexdigest(),
         "calibration data": statistics_digest(statistics),
-        "evaluator": f"{kind.__qualname__} with {evaluator.evaluate_batch_num} batches",
+        "evaluator": evaluator.fingerprint(),
         "amct_lite version": VERSION,
     }
 
@@ -218,7 +217,7 @@ def _file(folder: Path, planned: PlannedGraph, name: str) -> Path:
 
 
 def _check_parameters(evaluator: Any, max_evaluations: int | None, max_seconds: float | None) -> None:
-    for method in ("eval_model", "is_satisfied"):
+    for method in ("eval_model", "is_satisfied", "fingerprint"):
         if not callable(getattr(evaluator, method, None)):
             raise EvaluatorError(
                 f"The 'nuq_evaluator' parameter of auto_nuq must have the method {method}. Got {evaluator!r} instead.",

@@ -13,6 +13,7 @@ import pytest
 import amct_lite as amct
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
 from amct_lite.errors import CalibrationError, EvaluatorError, ParameterError, SearchError
+from amct_lite.evaluators import ArrayData, ClassificationEvaluator
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
 
 EVALUATOR_FILE = Path(__file__).with_name("digits_evaluator.py")
@@ -308,3 +309,15 @@ def test_a_search_killed_at_any_trial_ends_in_the_same_result_and_repeats_no_fin
         assert run_search_process(folder, config_file, kill_at=-1) == 0
         assert digests(folder / "out") == expected, f"killed at evaluation {kill_at}"
         assert len((folder / "trace").read_text().splitlines()) == evaluations + 1
+
+
+def test_a_ready_made_evaluator_on_other_data_is_another_search(tmp_path, config_file):
+    validation = load_split().validation
+
+    def evaluator(images):
+        return ClassificationEvaluator(ArrayData(images, validation.labels), max_drop=0.01)
+
+    search(tmp_path / "out", config_file, evaluator(validation.images), max_evaluations=2)
+    search(tmp_path / "out", config_file, evaluator(validation.images), max_evaluations=2)
+    with pytest.raises(SearchError, match="belongs to another search: evaluator"):
+        search(tmp_path / "out", config_file, evaluator(validation.images[::-1]), max_evaluations=2)
