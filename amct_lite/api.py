@@ -134,17 +134,22 @@ def calibrate(
     write_record(make_records(graph.model, graph.plans, statistics), record_file)
 
 
-def quantize_model(graph: PlannedGraph, modified_model_file: StrPath) -> None:
+def quantize_model(
+    graph: PlannedGraph, modified_model_file: StrPath, modified_weights_file: StrPath | None = None
+) -> None:
     """Write a calibration model, for calibration in the user's own loop.
 
-    Run it through `amct_lite.InferenceSession`: after `batch_num` runs the record is written.
+    Run it through `amct_lite.InferenceSession`, or a Caffe pair through `amct_lite.pycaffe.Net`: after `batch_num` runs
+    the record is written.
 
     Args:
         graph: From `init`, with a record file.
         modified_model_file: Where to write the calibration model.
+        modified_weights_file: Where to write its weights, for a Caffe pair; None for ONNX.
     """
     task = calibration_task(graph, record_file=graph.require_record_file())
-    write_calibration_model(graph.model, task, Path(modified_model_file))
+    weights = None if modified_weights_file is None else Path(modified_weights_file)
+    write_calibration_model(graph.model, task, Path(modified_model_file), weights)
 
 
 def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath) -> Saved:

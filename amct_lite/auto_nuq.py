@@ -4,6 +4,8 @@
 This module imports nothing heavy, so that a user's evaluator file loads fast.
 """
 
+from __future__ import annotations  # old Pythons import this on the way to caffe_layers
+
 from collections.abc import Iterable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -79,7 +81,7 @@ def auto_nuq(
     calibration_data: Iterable[Any] | None = None,
     max_evaluations: int | None = None,
     max_seconds: float | None = None,
-) -> "SearchResult":
+) -> SearchResult:
     """Search the smallest NUQ config that the user's accuracy test accepts, and save it.
 
     Every trial is journalled in `save_dir`; calling again after an interruption goes on where it stopped.

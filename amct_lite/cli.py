@@ -33,7 +33,8 @@ app = typer.Typer(
     epilog="Start with `amct-lite demo`.",
 )
 
-ModelOption = Annotated[Path, typer.Option("--model", help="The float network, an ONNX file.")]
+ModelOption = Annotated[Path, typer.Option("--model", help="The float network: an ONNX file, or a prototxt.")]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="The caffemodel, for a Caffe network.")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="The quantization config, JSON.")]
 RecordOption = Annotated[Path, typer.Option("--record", help="The scale/offset record.")]
 DataOption = Annotated[
@@ -82,6 +83,7 @@ def demo(
 def config(
     model: ModelOption,
     config: ConfigOption,
+    weights: WeightsOption = None,
     target: Annotated[str, typer.Option(help="ascend, ascend-rank4, onnxruntime, or a target's JSON file.")] = "ascend",
     batch_num: Annotated[int, typer.Option(min=1, help="Batches that calibration will read.")] = 1,
     skip: Annotated[list[str] | None, typer.Option(help="A layer to leave float; may be repeated.")] = None,
@@ -90,13 +92,14 @@ def config(
     """Write a config in which every layer that the target can quantize is quantized uniformly."""
     from amct_lite.api import create_quant_config
 
-    create_quant_config(config, model, None, skip or [], batch_num, activation_offset, target=target)
+    create_quant_config(config, model, weights, skip or [], batch_num, activation_offset, target=target)
     typer.echo(f"Generate config file:{config} success!")
 
 
 @app.command(epilog="Example: `amct-lite inspect --model net.onnx --target onnxruntime`")
 def inspect(
     model: ModelOption,
+    weights: WeightsOption = None,
     config: Annotated[Path | None, typer.Option("--config", help="A config; without one the default plan.")] = None,
     target: Annotated[str, typer.Option(help="The target of the default plan.")] = "ascend",
 ) -> None:
@@ -106,12 +109,14 @@ def inspect(
     from amct_lite.api import create_quant_config, init
 
     if config is not None:
-        typer.echo(str(init(config, model)))
+        typer.echo(str(init(config, model, weights)))
         return
     with tempfile.TemporaryDirectory(prefix="amct_lite_inspect_") as folder:
         default = Path(folder) / "config.json"
-        create_quant_config(default, model, target=str(Path(target).resolve()) if Path(target).is_file() else target)
-        typer.echo(str(init(default, model)))
+        create_quant_config(
+            default, model, weights, target=str(Path(target).resolve()) if Path(target).is_file() else target
+        )
+        typer.echo(str(init(default, model, weights)))
 
 
 @app.command(
@@ -123,6 +128,7 @@ def calibrate(
     config: ConfigOption,
     record: RecordOption,
     data: DataOption,
+    weights: WeightsOption = None,
     batch_size: BatchSizeOption = 16,
     save: Annotated[
         Path | None,
@@ -134,7 +140,7 @@ def calibrate(
     from amct_lite.api import init, save_model
     from amct_lite.progress import sweep_progress
 
-    graph = init(config, model, None, record)
+    graph = init(config, model, weights, record)
     with sweep_progress(graph.config.batch_num) as progress:
         run_calibration(graph, _batches(data, batch_size), progress=progress)
     typer.echo(f"The record is written to {record}.")
@@ -154,6 +160,7 @@ def auto_nuq(
         str, typer.Option(help="file.py:Name of a subclass of AutoNuqEvaluatorBase, or of an object of one.")
     ],
     save_dir: Annotated[Path, typer.Option(help="Folder for the results and the journal.")],
+    weights: WeightsOption = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Calibration data, an .npz file; without it the evaluator's own run calibrates."),
@@ -167,7 +174,7 @@ def auto_nuq(
 
     result = run_auto_nuq(
         model,
-        None,
+        weights,
         _load_evaluator(evaluator),
         config,
         record,

@@ -1,5 +1,7 @@
 """Every error that amct_lite raises on purpose: which layer, what is wrong, and what to do about it."""
 
+from __future__ import annotations  # old Pythons import this on the way to caffe_layers
+
 __all__ = [
     "AmctError",
     "CalibrationError",

@@ -1,4 +1,4 @@
-"""`InferenceSession`: onnxruntime's interface over a model file; a calibration model's runs feed its observers."""
+"""`InferenceSession`: onnxruntime's interface over a model; a calibration model's runs feed its observers."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -6,31 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from amct_lite.calibration.feeds import input_specs, to_feed
-from amct_lite.calibration.modified_model import CalibrationTask, read_task
-from amct_lite.calibration.statistics import Statistics, save_statistics
-from amct_lite.calibration.sweep import observe_run
-from amct_lite.errors import CalibrationError, ModelError
-from amct_lite.files.record import write_record
-from amct_lite.quantize.factors import make_records
-from amct_lite.quantize.planned_graph import open_graph
+from amct_lite.calibration.modified_model import read_caffe_task, read_task
+from amct_lite.errors import ModelError
+from amct_lite.graph.opening import is_caffe
+from amct_lite.graph.runtime import create_session
+from amct_lite.running_calibration import RunningCalibration
 
 __all__ = ["InferenceSession"]
 
 
 class InferenceSession:
-    """Runs an ONNX file on ONNX Runtime, with the methods of `onnxruntime.InferenceSession` that evaluations use.
+    """Runs an ONNX file or a Caffe pair on ONNX Runtime, with the methods of `onnxruntime.InferenceSession`.
 
-    For a calibration model (written by `quantize_model`) each `run` is also a calibration batch: after `batch_num`
-    of them the record is written, and further runs only compute.
+    Inputs, outputs and intermediate blobs of a Caffe network go by their Caffe names. For a calibration model (written
+    by `quantize_model`) each `run` is also a calibration batch: after `batch_num` of them the record is written, and
+    further runs only compute.
 
     Example:
         >>> session = InferenceSession("modified.onnx")  # doctest: +SKIP
         >>> logits = session.run(None, {"image": batch})[0]  # doctest: +SKIP
+        >>> conv1 = InferenceSession("deploy.prototxt", "net.caffemodel").run(["conv1"], feed)  # doctest: +SKIP
     """
 
     def __init__(
         self,
         model_file: str | PathLike[str],
+        weights_file: Any = None,
         sess_options: Any = None,
         providers: Sequence[Any] | None = None,
         **options: Any,
@@ -38,37 +39,48 @@ class InferenceSession:
         """Open a model.
 
         Args:
-            model_file: An ONNX file.
+            model_file: An ONNX file, or a Caffe network (.prototxt).
+            weights_file: The caffemodel of a Caffe network; None for ONNX. Session options given here, where
+                onnxruntime's own session takes them, count as `sess_options`.
             sess_options: onnxruntime.SessionOptions, for example with a custom-operator library.
             providers: Execution providers; the CPU's when None.
-            **options: Passed on to onnxruntime.InferenceSession.
+            **options: Passed on to onnxruntime.InferenceSession, for ONNX.
 
         Raises:
-            ModelError: ONNX Runtime cannot load the file.
+            AmctError: The model cannot be read or translated, or ONNX Runtime cannot load it.
         """
-        import onnxruntime
-
+        if weights_file is not None and not isinstance(weights_file, str | PathLike):
+            weights_file, sess_options = None, weights_file
         self._path = Path(model_file).resolve()
         if not self._path.is_file():
             raise ModelError(f"There is no model at {model_file}.", remedy="Check the path.")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(self._path), sess_options, providers or ["CPUExecutionProvider"], **options
-            )
-        except Exception as error:  # onnxruntime raises a class of its own for each status code
-            raise ModelError(f"ONNX Runtime cannot load {model_file}: {error}") from error
-        self._task = read_task(self._session.get_modelmeta().custom_metadata_map, self._path)
-        self._statistics = None if self._task is None else Statistics(self._task.tensors)
-        self._failure: CalibrationError | None = None
+        self._caffe: _CaffeSource | None = None
+        if is_caffe(model_file):
+            self._caffe = _CaffeSource(model_file, weights_file, sess_options, providers)
+            task = read_caffe_task(self._path)
+            self._session = self._caffe.session([])
+        else:
+            if weights_file is not None:
+                raise ModelError(
+                    f"A weights file belongs to a Caffe network, but {model_file} is no prototxt."
+                    f" Got {str(weights_file)!r}.",
+                    remedy="For an ONNX model leave weights_file out: it holds its weights itself.",
+                )
+            self._session = _open_onnx(self._path, sess_options, providers, options)
+            task = read_task(self._session.get_modelmeta().custom_metadata_map, self._path)
+        self._calibration = None if task is None else RunningCalibration(task)
 
     def get_inputs(self) -> list[Any]:
         """The model's inputs, with name, type and shape each."""
         return list(self._session.get_inputs())
 
     def get_outputs(self) -> list[Any]:
-        """The model's outputs; those that a calibration model has for its observers are left out."""
+        """The model's outputs; those for observers, and blobs exposed by an earlier run, are left out."""
         outputs = list(self._session.get_outputs())
-        return outputs if self._task is None else [item for item in outputs if item.name in self._task.outputs]
+        own = self._calibration.task.outputs if self._calibration is not None else None
+        if self._caffe is not None:
+            own = self._caffe.outputs
+        return outputs if own is None else [item for item in outputs if item.name in own]
 
     def get_providers(self) -> list[str]:
         """The execution providers in use."""
@@ -95,35 +107,67 @@ class InferenceSession:
             CalibrationError: The batch does not fit a calibration model, or has NaN or infinite activations.
         """
         wanted = list(output_names) if output_names else [item.name for item in self.get_outputs()]
-        if self._task is None or self._statistics is None or self._statistics.batches >= self._task.batch_num:
+        if self._caffe is not None:
+            wanted = [self._caffe.value_of(name) for name in wanted]
+            observed = self._calibration.task.tensors if self._calibration is not None else ()
+            self._session = self._caffe.session([*wanted, *observed])
+        calibration = self._calibration
+        if calibration is None or calibration.done:
             return list(self._session.run(wanted, dict(input_feed), run_options))
-        feed = to_feed(input_feed, input_specs(self._session), self._statistics.batches + 1)
-        given = {item.name for item in self._session.get_inputs()}
-        produced = [name for name in self._task.tensors if name not in given]
-        if self._failure is not None:
-            raise CalibrationError(
-                "An earlier batch of this calibration failed, so some of its tensors were observed and others not.",
-                remedy="Open the calibration model again and give it batches that are sound.",
-            ) from self._failure
-        try:
-            results = observe_run(self._session, feed, produced, wanted, self._statistics, run_options)
-        except CalibrationError as error:
-            self._failure = error
-            raise
-        if self._statistics.batches == self._task.batch_num:
-            _finish(self._task, self._statistics)
-        return results
+        feed = to_feed(input_feed, input_specs(self._session), calibration.next_batch)
+        calibration.refuse_after_failure()
+        produced = [name for name in calibration.task.tensors if name not in feed]
+        names = list(dict.fromkeys([*produced, *wanted]))
+        values = dict(zip(names, self._session.run(names, feed, run_options), strict=True))
+        calibration.observe(feed, values)
+        return [values[name] for name in wanted]
 
 
-def _finish(task: CalibrationTask, statistics: Statistics) -> None:
-    """Write what the calibration model was made for."""
-    if task.statistics_file is not None:
-        save_statistics(statistics, task.statistics_file, {"model": task.model_digest})
-    if task.record_file is not None:
-        planned = open_graph(task.config_file, task.model_file)
-        if planned.model.digest != task.model_digest:
-            raise CalibrationError(
-                f"The float model {task.model_file} has changed since the calibration model was written.",
-                remedy="Run quantize_model again.",
+class _CaffeSource:
+    """A Caffe network as ONNX Runtime sessions: one at a time, opened anew when further blobs are asked for."""
+
+    def __init__(
+        self,
+        prototxt: str | PathLike[str],
+        caffemodel: str | PathLike[str] | None,
+        sess_options: Any,
+        providers: Sequence[Any] | None,
+    ) -> None:
+        from amct_lite.caffe.reading import read_network
+        from amct_lite.caffe.translate import translate
+
+        self._network = read_network(prototxt, caffemodel)
+        self._graph = translate(self._network)
+        self._options = {"sess_options": sess_options, "providers": tuple(providers or ("CPUExecutionProvider",))}
+        self._known = {value.name for node in self._graph.graph for value in node.outputs}
+        self._inputs = {value.name for value in self._graph.graph.inputs}
+        self.outputs = [value.name or "" for value in self._graph.graph.outputs]
+        self._exposed: set[str] = set()
+        self._session: Any = None
+
+    def value_of(self, blob: str) -> str:
+        """The value that a blob's name stands for: its last version."""
+        name = self._network.blobs.get(blob, blob)
+        if name not in self._known | self._inputs:
+            raise ModelError(
+                f"The network {self._network.prototxt} has no blob {blob!r}.",
+                remedy=f"Its outputs are: {', '.join(self.outputs)}.",
             )
-        write_record(make_records(planned.model, planned.plans, statistics), task.record_file)
+        return name
+
+    def session(self, names: Sequence[str]) -> Any:
+        """A session that gives at least these values and the network's outputs."""
+        wanted = {name for name in names if name not in self.outputs and name not in self._inputs}
+        if self._session is None or not wanted <= self._exposed:
+            self._exposed |= wanted
+            self._session = create_session(self._graph, extra_outputs=sorted(self._exposed), **self._options)
+        return self._session
+
+
+def _open_onnx(path: Path, sess_options: Any, providers: Sequence[Any] | None, options: Mapping[str, Any]) -> Any:
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(str(path), sess_options, providers or ["CPUExecutionProvider"], **options)
+    except Exception as error:  # onnxruntime raises a class of its own for each status code
+        raise ModelError(f"ONNX Runtime cannot load {path}: {error}") from error

@@ -24,7 +24,8 @@ class AgreementEvaluator(AutoNuqEvaluatorBase):
     Args:
         data: Samples: `ArrayData`, `ImageData`, a source of your own, an array, a dict of arrays, or an npz
             file's path.
-        float_model_file: The float network, an ONNX file; it runs once over the data.
+        float_model_file: The float network, an ONNX file or a prototxt; it runs once over the data.
+        float_weights_file: The caffemodel of a prototxt; None for ONNX.
         min_agreement: The smallest share that is accepted, in [0, 1].
         batch_size: Samples per batch; a model with a fixed batch gets that instead.
         evaluate_batch_num: How many batches to evaluate. None evaluates all of the data (the attribute is
@@ -40,6 +41,7 @@ class AgreementEvaluator(AutoNuqEvaluatorBase):
         data: DataSource | Any,
         *,
         float_model_file: str | Path,
+        float_weights_file: str | Path | None = None,
         min_agreement: float,
         batch_size: int = 32,
         evaluate_batch_num: int | None = None,
@@ -51,7 +53,12 @@ class AgreementEvaluator(AutoNuqEvaluatorBase):
         self.batch_size = checked_count(owner, "batch_size", batch_size)
         self.output = output
         self.reference = FloatReference(
-            float_model_file, self.data, highest_class, batch_size=self.batch_size, output=output
+            float_model_file,
+            self.data,
+            highest_class,
+            float_weights_file=float_weights_file,
+            batch_size=self.batch_size,
+            output=output,
         )
         super().__init__(checked_batch_num(owner, evaluate_batch_num, len(self.data)))
 
@@ -59,8 +66,8 @@ class AgreementEvaluator(AutoNuqEvaluatorBase):
         """Return the agreement over the first `batch_num` batches.
 
         Args:
-            model_file: An ONNX file.
-            weights_file: None.
+            model_file: An ONNX file, or a prototxt.
+            weights_file: The caffemodel of a prototxt; None for ONNX.
             batch_num: How many batches; the data's end comes first where it has fewer.
 
         Returns:

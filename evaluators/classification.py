@@ -70,8 +70,8 @@ class ClassificationEvaluator(AutoNuqEvaluatorBase):
         """Return the top-k accuracy over the first `batch_num` batches.
 
         Args:
-            model_file: An ONNX file.
-            weights_file: None.
+            model_file: An ONNX file, or a prototxt.
+            weights_file: The caffemodel of a prototxt; None for ONNX.
             batch_num: How many batches; the data's end comes first where it has fewer.
 
         Returns:

@@ -33,8 +33,9 @@ class DivergenceEvaluator(AutoNuqEvaluatorBase):
     Args:
         data: Samples: `ArrayData`, `ImageData`, a source of your own, an array, a dict of arrays, or an npz
             file's path.
-        float_model_file: The float network, an ONNX file; it runs once over the data. Its scores are kept:
-            four bytes per sample and class.
+        float_model_file: The float network, an ONNX file or a prototxt; it runs once over the data. Its scores are
+            kept: four bytes per sample and class.
+        float_weights_file: The caffemodel of a prototxt; None for ONNX.
         max_divergence: The largest mean divergence that is accepted, in nats: 0 is the same network.
         logits: True where the output is logits, False where it is probabilities. None decides by the float
             network's scores: probabilities where all lie in [0, 1] and every row sums to 1 within 1e-3, else
@@ -53,6 +54,7 @@ class DivergenceEvaluator(AutoNuqEvaluatorBase):
         data: DataSource | Any,
         *,
         float_model_file: str | Path,
+        float_weights_file: str | Path | None = None,
         max_divergence: float,
         logits: bool | None = None,
         batch_size: int = 32,
@@ -70,7 +72,12 @@ class DivergenceEvaluator(AutoNuqEvaluatorBase):
         self.logits = logits
         self.output = output
         self.reference = FloatReference(
-            float_model_file, self.data, all_scores, batch_size=self.batch_size, output=output
+            float_model_file,
+            self.data,
+            all_scores,
+            float_weights_file=float_weights_file,
+            batch_size=self.batch_size,
+            output=output,
         )
         super().__init__(checked_batch_num(owner, evaluate_batch_num, len(self.data)))
 
@@ -78,8 +85,8 @@ class DivergenceEvaluator(AutoNuqEvaluatorBase):
         """Return the mean divergence over the first `batch_num` batches.
 
         Args:
-            model_file: An ONNX file.
-            weights_file: None.
+            model_file: An ONNX file, or a prototxt.
+            weights_file: The caffemodel of a prototxt; None for ONNX.
             batch_num: How many batches; the data's end comes first where it has fewer.
 
         Returns:

@@ -65,8 +65,8 @@ def iterate_scores(
     copies of its own samples, and what comes out for these is dropped.
 
     Args:
-        model_file: An ONNX file; a calibration model records ranges as it runs.
-        weights_file: None for ONNX.
+        model_file: An ONNX file, or a prototxt; a calibration model records ranges as it runs.
+        weights_file: The caffemodel of a prototxt; None for ONNX.
         data: The samples.
         batch_size: Samples per batch where the model leaves it open.
         batch_num: How many batches; the data's end comes first where it has fewer.
@@ -81,12 +81,7 @@ def iterate_scores(
     # Imported here: evaluators are to load fast, and this pulls in ONNX Runtime.
     from amct_lite.session import InferenceSession
 
-    if weights_file:
-        raise EvaluatorError(
-            f"The ready-made evaluators run ONNX files, which need no weights file. Got {weights_file!r}.",
-            remedy="Write a subclass of AutoNuqEvaluatorBase for models in two files.",
-        )
-    session: Any = InferenceSession(str(model_file))
+    session: Any = InferenceSession(str(model_file), weights_file)
     ports: list[Port] = list(session.get_inputs())
     output = chosen_output(session, output, model_file)
     size = fixed_batch(ports) or batch_size

@@ -21,9 +21,10 @@ class FloatReference:
     evaluated first, nor whether a search was interrupted.
 
     Args:
-        float_model_file: The float network, an ONNX file.
+        float_model_file: The float network, an ONNX file or a prototxt.
         data: The samples.
         summarize: Makes a small array, one row per sample, of scores of shape (samples, classes).
+        float_weights_file: The caffemodel of a prototxt; None for ONNX.
         batch_size: Samples per batch.
         output: Name of the output with the scores; None takes the first.
 
@@ -37,14 +38,15 @@ class FloatReference:
         data: DataSource,
         summarize: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]],
         *,
+        float_weights_file: str | Path | None = None,
         batch_size: int,
         output: str | None,
     ) -> None:
-        if not Path(float_model_file).is_file():
-            raise ParameterError(
-                f"The 'float_model_file' parameter must be an ONNX file. There is no file {float_model_file}."
-            )
+        for name, file in (("float_model_file", float_model_file), ("float_weights_file", float_weights_file)):
+            if file is not None and not Path(file).is_file():
+                raise ParameterError(f"The {name!r} parameter must be a model's file. There is no file {file}.")
         self.float_model_file = str(float_model_file)
+        self.float_weights_file = None if float_weights_file is None else str(float_weights_file)
         self.data = data
         self.summarize = summarize
         self.batch_size = batch_size
@@ -86,7 +88,7 @@ class FloatReference:
     def _compute(self, batch_num: int) -> npt.NDArray[Any]:
         summaries = []
         batches = iterate_scores(
-            self.float_model_file, None, self.data,
+            self.float_model_file, self.float_weights_file, self.data,
             batch_size=self.batch_size, batch_num=batch_num, output=self.output,
         )  # fmt: skip
         for batch in batches:

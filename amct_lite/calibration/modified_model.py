@@ -11,13 +11,16 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from amct_lite.errors import ModelError
+from amct_lite.errors import ModelError, ParameterError
+from amct_lite.files.atomic import write_bytes_atomically, write_text_atomically
+from amct_lite.files.json_document import read_text
 from amct_lite.graph.model import Model
 from amct_lite.graph.saving import save_ir
 
-__all__ = ["CalibrationTask", "read_task", "write_calibration_model"]
+__all__ = ["CalibrationTask", "read_caffe_task", "read_task", "write_calibration_model"]
 
 _METADATA_KEY = "amct_lite.calibration"
+_COMMENT = f"# {_METADATA_KEY}: "
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class CalibrationTask:
         batch_num: Batches to observe.
         model_digest: Digest of the float model.
         model_file: The float model.
+        weights_file: Its weights; None for ONNX.
         config_file: The config.
         record_file: Where the record is written in the end; None where only statistics are wanted.
         statistics_file: Where the statistics are written in the end; None where only the record is wanted.
@@ -41,44 +45,74 @@ class CalibrationTask:
     model_digest: str
     model_file: Path
     config_file: Path
+    weights_file: Path | None = None
     record_file: Path | None = None
     statistics_file: Path | None = None
 
 
-_PATHS = ("model_file", "config_file", "record_file", "statistics_file")
+_PATHS = ("model_file", "weights_file", "config_file", "record_file", "statistics_file")
 
 
-def write_calibration_model(model: Model, task: CalibrationTask, path: Path) -> None:
+def write_calibration_model(model: Model, task: CalibrationTask, path: Path, weights_path: Path | None = None) -> None:
     """Write the calibration model; paths in its metadata are relative to its folder.
+
+    An ONNX network gets the observed tensors as further outputs; a Caffe pair is copied, with the task as a comment.
 
     Args:
         model: The float model.
         task: What the session has to do; its paths are resolved ones.
         path: Where to write.
+        weights_path: Where to write the weights of a Caffe pair; None for ONNX.
     """
+    text = _task_text(task, path)
+    if model.weights_path is not None:
+        if weights_path is None:
+            raise ParameterError(
+                "The 'modified_weights_file' parameter of quantize_model must be given for a Caffe network."
+            )
+        write_bytes_atomically(weights_path, model.weights_path.read_bytes())
+        network = read_text(model.path, "prototxt")
+        write_text_atomically(path, f"{_COMMENT}{text}\n{network}")
+        return
     clone = model.clone()
     present = {value.name for value in (*clone.graph.inputs, *clone.graph.outputs)}
     values = {value.name: value for node in clone.graph for value in node.outputs}
     clone.graph.outputs.extend(values[name] for name in task.tensors if name not in present)
+    clone.metadata_props[_METADATA_KEY] = text
+    save_ir(clone, path)
+
+
+def _task_text(task: CalibrationTask, path: Path) -> str:
     document = asdict(task)
     # The real folder: through a link "..", as the system takes it, leads elsewhere.
     folder = path.resolve().parent
     for key in _PATHS:
         if document[key] is not None:
             document[key] = os.path.relpath(document[key], folder)
-    clone.metadata_props[_METADATA_KEY] = json.dumps(document, sort_keys=True)
-    save_ir(clone, path)
+    return json.dumps(document, sort_keys=True)
 
 
 def read_task(metadata: Mapping[str, str], path: Path) -> CalibrationTask | None:
-    """The task in a model's metadata, or None for a model that is no calibration model.
+    """The task in an ONNX model's metadata, or None for a model that is no calibration model.
 
     Raises:
         ModelError: The metadata is damaged.
     """
     text = metadata.get(_METADATA_KEY)
-    if text is None:
-        return None
+    return None if text is None else _parse_task(text, path)
+
+
+def read_caffe_task(path: Path) -> CalibrationTask | None:
+    """The task in a prototxt's first line, or None for a network that is no calibration model.
+
+    Raises:
+        ModelError: The comment is damaged.
+    """
+    first = read_text(path, "prototxt").partition("\n")[0]
+    return _parse_task(first.removeprefix(_COMMENT), path) if first.startswith(_COMMENT) else None
+
+
+def _parse_task(text: str, path: Path) -> CalibrationTask:
     try:
         # Pydantic's ValidationError is a ValueError.
         task = TypeAdapter(CalibrationTask).validate_json(text)

@@ -1,18 +1,18 @@
 """The streaming sweep: run batches through the float model and feed the observers, one batch at a time."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
 
-from amct_lite.calibration.feeds import Feed, input_specs, to_feed
+from amct_lite.calibration.feeds import input_specs, to_feed
 from amct_lite.calibration.statistics import Statistics
 from amct_lite.errors import CalibrationError
 from amct_lite.graph.model import Model
 from amct_lite.graph.runtime import create_session
 from amct_lite.types import Layer
 
-__all__ = ["observe_run", "sweep"]
+__all__ = ["observe_batch", "sweep"]
 
 Progress = Callable[[int, int], None]
 
@@ -48,7 +48,8 @@ def sweep(
     specs = input_specs(session)
     for batch in batches:
         feed = to_feed(batch, specs, statistics.batches + 1)
-        observe_run(session, feed, produced, (), statistics)
+        computed = session.run(produced, feed) if produced else []
+        observe_batch(statistics, feed, dict(zip(produced, computed, strict=True)))
         if progress is not None:
             progress(statistics.batches, batch_num)
         if statistics.batches == batch_num:
@@ -60,32 +61,18 @@ def sweep(
     )
 
 
-def observe_run(
-    session: Any,
-    feed: Feed,
-    produced: Sequence[str],
-    wanted: Sequence[str],
-    statistics: Statistics,
-    run_options: Any = None,
-) -> list[npt.NDArray[Any]]:
-    """Run one batch and feed the observers with it.
+def observe_batch(
+    statistics: Statistics, feed: Mapping[str, npt.NDArray[Any]], values: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Feed the observers with one batch.
 
     Args:
-        session: An onnxruntime session that gives the observed tensors as outputs.
-        feed: The batch.
-        produced: Observed tensors that the session computes; the other observed ones are inputs.
-        wanted: Outputs to return.
         statistics: The observers.
-        run_options: onnxruntime.RunOptions of the user's.
-
-    Returns:
-        The wanted outputs, in order.
+        feed: The batch's inputs.
+        values: At least the observed tensors that are not inputs.
     """
-    names = list(dict.fromkeys([*produced, *wanted]))
-    values = dict(zip(names, session.run(names, feed, run_options), strict=True)) if names else {}
     for tensor in statistics.tensors:
         statistics.observe(tensor, values[tensor] if tensor in values else feed[tensor])
     statistics.batches += 1
     first = next(iter(feed.values()), None)
     statistics.samples += first.shape[0] if first is not None and first.ndim else 1
-    return [values[name] for name in wanted]

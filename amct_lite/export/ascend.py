@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from amct_lite.export.activation_quantizer import QuantizerKey, quantizer_key, table_lookup
+from amct_lite.export.activation_quantizer import table_lookup
 from amct_lite.export.editor import GraphEditor
+from amct_lite.export.operands import replace_operands
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.types import LayerKind
@@ -27,14 +28,7 @@ def ascend_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
         layers: Its quantized layers, in graph order.
     """
     editor = GraphEditor(model)
-    activations: dict[QuantizerKey, ir.Value] = {}
-    weights: dict[str, ir.Value] = {}
-    for layer in layers:
-        node, key = editor.node_of(layer.layer), quantizer_key(layer)
-        if key not in activations:
-            activations[key] = _quantize(editor, node, layer)
-        node.replace_input_with(layer.layer.activation_index, activations[key])
-        _replace_constants(editor, node, layer, weights)
+    replace_operands(editor, layers, activation=_quantize, weight=_int8_weight, bias=_int32_bias)
     for layer in layers:
         _dequantize_output(editor, layer)
     editor.drop_unused_initializers()
@@ -71,15 +65,14 @@ def _quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.V
     return table_lookup(editor, node, index, table, f"{name}.quant.nuq")
 
 
-def _replace_constants(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, weights: dict[str, ir.Value]) -> None:
-    view = layer.layer
-    if view.weight is None or view.weight_index is None or layer.weight is None:
-        return
-    if view.weight not in weights:
-        weights[view.weight] = editor.constant(f"{view.weight}.quantized", layer.weight)
-    node.replace_input_with(view.weight_index, weights[view.weight])
-    if layer.bias is not None:
-        node.replace_input_with(2, editor.constant(f"{view.name}.bias.quantized", layer.bias))
+def _int8_weight(editor: GraphEditor, _node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    assert layer.weight is not None
+    return editor.constant(f"{layer.layer.weight}.quantized", layer.weight)
+
+
+def _int32_bias(editor: GraphEditor, _node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    assert layer.bias is not None
+    return editor.constant(f"{layer.layer.name}.bias.quantized", layer.bias)
 
 
 def _dequantize_output(editor: GraphEditor, layer: QuantizedLayer) -> None:

@@ -10,14 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from amct_lite.export.activation_quantizer import (
-    QuantizedTensor,
-    QuantizerKey,
-    quantize_tensor,
-    quantizer_key,
-    table_lookup,
-)
+from amct_lite.export.activation_quantizer import QuantizedTensor, quantize_tensor, table_lookup
 from amct_lite.export.editor import GraphEditor
+from amct_lite.export.operands import replace_operands
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
@@ -32,14 +27,7 @@ def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model
         layers: Its quantized layers, in graph order.
     """
     editor = GraphEditor(model)
-    decoded: dict[QuantizerKey, ir.Value] = {}
-    weights: dict[str, ir.Value] = {}
-    for layer in layers:
-        node, key = editor.node_of(layer.layer), quantizer_key(layer)
-        if key not in decoded:
-            decoded[key] = _fake_quantize(editor, node, layer)
-        node.replace_input_with(layer.layer.activation_index, decoded[key])
-        _replace_constants(editor, node, layer, weights)
+    replace_operands(editor, layers, activation=_fake_quantize, weight=_decoded_weight, bias=_decoded_bias)
     editor.drop_unused_initializers()
     return editor.ir
 
@@ -63,14 +51,11 @@ def _decode(editor: GraphEditor, node: ir.Node, tensor: QuantizedTensor, layer: 
     return editor.insert(node, "Mul", [value, tensor.scale], f"{name}.decoded")
 
 
-def _replace_constants(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, weights: dict[str, ir.Value]) -> None:
-    view = layer.layer
-    if view.weight is None or view.weight_index is None:
-        return
-    if view.weight not in weights:
-        weights[view.weight] = editor.constant(f"{view.weight}.quantized", layer.decode_weight())
-    node.replace_input_with(view.weight_index, weights[view.weight])
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if layer.bias is not None and bias is not None:
-        values = layer.decode_bias().reshape(tuple(bias.shape.numpy()) if bias.shape else (-1,))
-        node.replace_input_with(2, editor.constant(f"{view.name}.bias.quantized", values))
+def _decoded_weight(editor: GraphEditor, _node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    return editor.constant(f"{layer.layer.weight}.quantized", layer.decode_weight())
+
+
+def _decoded_bias(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    shape = node.inputs[2].shape if node.inputs[2] is not None else None
+    values = layer.decode_bias().reshape(tuple(shape.numpy()) if shape else (-1,))
+    return editor.constant(f"{layer.layer.name}.bias.quantized", values)

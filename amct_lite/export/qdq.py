@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from amct_lite.export.activation_quantizer import QuantizerKey, quantize_tensor, quantizer_key, table_lookup
+from amct_lite.export.activation_quantizer import quantize_tensor, table_lookup
 from amct_lite.export.early_quantization import quantize_early
 from amct_lite.export.editor import GraphEditor
+from amct_lite.export.operands import replace_operands
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
@@ -26,14 +27,7 @@ def qdq_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
         layers: Its quantized layers, in graph order.
     """
     editor = GraphEditor(model)
-    activations: dict[QuantizerKey, ir.Value] = {}
-    weights: dict[str, ir.Value] = {}
-    for layer in layers:
-        node, key = editor.node_of(layer.layer), quantizer_key(layer)
-        if key not in activations:
-            activations[key] = _quantize_dequantize(editor, node, layer)
-        node.replace_input_with(layer.layer.activation_index, activations[key])
-        _dequantize_constants(editor, node, layer, weights)
+    replace_operands(editor, layers, activation=_quantize_dequantize, weight=_weight, bias=_bias)
     quantize_early(editor)
     editor.drop_unused_initializers()
     return editor.ir
@@ -48,21 +42,17 @@ def _quantize_dequantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLay
     return editor.insert(node, "DequantizeLinear", [value, tensor.scale, tensor.zero_point], f"{name}.dequant")
 
 
-def _dequantize_constants(
-    editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, weights: dict[str, ir.Value]
-) -> None:
-    view = layer.layer
-    if view.weight is None or view.weight_index is None or layer.weight is None:
-        return
-    if view.weight not in weights:
-        name = f"{view.weight}.quantized"
-        weights[view.weight] = _dequantize(editor, node, layer.weight, layer.scale_w, name, layer.scale_axis)
-    node.replace_input_with(view.weight_index, weights[view.weight])
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if layer.bias is not None and bias is not None:
-        axis = 0 if layer.scale_axis is not None else None
-        name = f"{view.name}.bias.quantized"
-        node.replace_input_with(2, _dequantize(editor, node, layer.bias, layer.bias_scale(), name, axis))
+def _weight(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    assert layer.weight is not None
+    name = f"{layer.layer.weight}.quantized"
+    return _dequantize(editor, node, layer.weight, layer.scale_w, name, layer.scale_axis)
+
+
+def _bias(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    assert layer.bias is not None
+    axis = 0 if layer.scale_axis is not None else None
+    name = f"{layer.layer.name}.bias.quantized"
+    return _dequantize(editor, node, layer.bias, layer.bias_scale(), name, axis)
 
 
 def _dequantize(

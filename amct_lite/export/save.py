@@ -1,13 +1,16 @@
 """Write every form that was asked for, and the summary, under one prefix."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
+from amct_lite.caffe.model import CaffeModel
 from amct_lite.errors import ParameterError
 from amct_lite.export.ascend import ascend_model
+from amct_lite.export.caffe_pair import deploy_pair, fake_quant_pair, write_pair
 from amct_lite.export.fake_quant import fake_quant_model
 from amct_lite.export.fusion_info import fusion_info
 from amct_lite.export.qdq import qdq_model
@@ -19,7 +22,7 @@ from amct_lite.graph.saving import save_ir
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.quantized_layer import QuantizedLayer, quantized_layers
 
-__all__ = ["SAVE_TYPES", "Saved", "save_fake_quant", "save_quantized"]
+__all__ = ["SAVE_TYPES", "Form", "ModelFiles", "Saved", "fake_quant_form", "fullest_save_type", "save_quantized"]
 
 SAVE_TYPES = ("Fakequant", "Deploy", "Both")
 
@@ -27,11 +30,38 @@ _DEPLOY_FORMS = {"ascend": ascend_model, "qdq": qdq_model}
 
 
 @dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model: an ONNX file, or a Caffe pair."""
+
+    model: Path
+    weights: Path | None = None
+
+    def by_kind(self, form: str) -> dict[str, Path]:
+        """The files under their kinds, "{form}_model" and "{form}_weights"."""
+        found = {f"{form}_model": self.model}
+        return found if self.weights is None else {**found, f"{form}_weights": self.weights}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form in memory.
+
+    Attributes:
+        files: Where it goes.
+        write: Writes it there and returns its size in bytes.
+    """
+
+    files: ModelFiles
+    write: Callable[[], int]
+
+
+@dataclass(frozen=True)
 class Saved:
     """What was written.
 
     Attributes:
-        files: Kind ("fake_quant_model", "deploy_model", "quant_json", "summary") -> path.
+        files: Kind ("fake_quant_model", "deploy_model", "quant_json", "summary"; for Caffe pairs also
+            "fake_quant_weights" and "deploy_weights") -> path.
         summary: The quantization in figures.
     """
 
@@ -53,6 +83,7 @@ def save_quantized(
 
     Raises:
         ParameterError: save_type is none of the three.
+        ExportError: A form cannot express a layer; nothing is written then.
         FileError: A file cannot be written.
     """
     if save_type not in SAVE_TYPES:
@@ -60,28 +91,68 @@ def save_quantized(
             f"The 'save_type' parameter of save_model must be one of {SAVE_TYPES}. Got {save_type!r} instead."
         )
     layers = quantized_layers(planned.model, records)
-    files: dict[str, Path] = {}
-    sizes = {"float_model": planned.model.size_bytes}
     start = f"{prefix}_" if prefix else ""
+    # Every form is made before the first is written: a layer that one of them cannot express leaves nothing behind.
+    forms = {}
     if save_type in ("Fakequant", "Both"):
-        files["fake_quant_model"] = folder / f"{start}fake_quant_model.onnx"
-        sizes["fake_quant_model"] = save_fake_quant(planned, layers, files["fake_quant_model"])
+        forms["fake_quant"] = fake_quant_form(planned, layers, folder, start)
     if save_type in ("Deploy", "Both"):
-        files["deploy_model"] = folder / f"{start}deploy_model.onnx"
-        sizes["deploy_model"] = save_ir(_deploy(planned, layers), files["deploy_model"])
-        files["quant_json"] = folder / f"{start}quant.json"
+        forms["deploy"] = _deploy_form(planned, layers, folder, start)
+    written: dict[str, Path] = {}
+    sizes = {"float_model": planned.model.size_bytes}
+    for name, form in forms.items():
+        sizes[f"{name}_model"] = form.write()
+        written.update(form.files.by_kind(name))
+    if "deploy" in forms:
+        written["quant_json"] = folder / f"{start}quant.json"
         document = fusion_info(planned.model.ir.graph.name or "", layers)
-        write_text_atomically(files["quant_json"], dump_json(document))
+        write_text_atomically(written["quant_json"], dump_json(document))
     summary = summarise(planned.model, planned.plans, layers, planned.target.name, sizes)
-    files["summary"] = folder / f"{start}summary.json"
-    write_text_atomically(files["summary"], dump_json(summary.to_document()))
-    return Saved(files, summary)
+    written["summary"] = folder / f"{start}summary.json"
+    write_text_atomically(written["summary"], dump_json(summary.to_document()))
+    return Saved(written, summary)
 
 
-def save_fake_quant(planned: PlannedGraph, layers: tuple[QuantizedLayer, ...], path: Path) -> int:
-    """Write the fake-quant form alone; return its size in bytes."""
-    return save_ir(fake_quant_model(planned.model, layers), path)
+def fullest_save_type(planned: PlannedGraph, records: Mapping[str, LayerRecord]) -> str:
+    """The fullest save_type that works: "Fakequant" where a Caffe deploy pair would need a NUQ table, else "Both"."""
+    clustered = any(record.activation_cluster for record in records.values())
+    caffe_deploy = isinstance(planned.model, CaffeModel) and planned.target.deploy_form == "ascend"
+    return "Fakequant" if clustered and caffe_deploy else "Both"
 
 
-def _deploy(planned: PlannedGraph, layers: tuple[QuantizedLayer, ...]) -> ir.Model:
-    return _DEPLOY_FORMS[planned.target.deploy_form](planned.model, layers)
+def fake_quant_form(planned: PlannedGraph, layers: Sequence[QuantizedLayer], folder: Path, start: str) -> Form:
+    """Make the fake-quant form, in the format that the float network came in.
+
+    Args:
+        planned: The model, its config and target.
+        layers: Its quantized layers.
+        folder: Where it will be written.
+        start: What the files' names start with.
+    """
+    model = planned.model
+    if isinstance(model, CaffeModel):
+        pair = fake_quant_pair(model.network, layers, model.folded)
+        return _caffe_form(pair, folder / f"{start}fake_quant_model", folder / f"{start}fake_quant_weights")
+    return _onnx_form(fake_quant_model(model, layers), folder / f"{start}fake_quant_model.onnx")
+
+
+def _deploy_form(planned: PlannedGraph, layers: Sequence[QuantizedLayer], folder: Path, start: str) -> Form:
+    model, form = planned.model, planned.target.deploy_form
+    if isinstance(model, CaffeModel) and form == "ascend":
+        pair = deploy_pair(model.network, layers, model.folded)
+        return _caffe_form(pair, folder / f"{start}deploy_model", folder / f"{start}deploy_weights")
+    return _onnx_form(_DEPLOY_FORMS[form](model, layers), folder / f"{start}deploy_model.onnx")
+
+
+def _onnx_form(model: ir.Model, path: Path) -> Form:
+    return Form(ModelFiles(path), lambda: save_ir(model, path))
+
+
+def _caffe_form(pair: tuple[Any, Any], model: Path, weights: Path) -> Form:
+    prototxt, caffemodel = model.with_name(f"{model.name}.prototxt"), weights.with_name(f"{weights.name}.caffemodel")
+
+    def write() -> int:
+        write_pair(*pair, prototxt, caffemodel)
+        return prototxt.stat().st_size + caffemodel.stat().st_size
+
+    return Form(ModelFiles(prototxt, caffemodel), write)

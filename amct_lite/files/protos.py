@@ -2,7 +2,9 @@
 
 Generated `_pb2` modules are bound to the protobuf version that made them, and register themselves in one pool for the
 whole process, where another package's message of the same name collides. We ship the compiled descriptors instead
-(`schemas/*.binpb`, made by `schemas/compile.py`) and build the classes in a pool of our own.
+(`schemas/*.binpb`, made by `schemas/compile.py`) and build the classes in a pool of our own. A descriptor set is
+itself a protobuf message, whose format does not change, so one file serves every runtime: the tests of these formats
+pass with protobuf 4.25.1, the oldest that setup.cfg allows, and with 7.36.2.
 """
 
 from functools import cache

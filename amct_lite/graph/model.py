@@ -1,7 +1,7 @@
 """What a model is: a normalised graph, where it came from, and its layers."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from amct_lite.errors import AmctError, ModelError, ParameterError
 from amct_lite.graph.cloning import clone_ir
 from amct_lite.graph.layers import find_layers
 from amct_lite.graph.passes.batch_norm_folding import fold_batch_norms
+from amct_lite.graph.passes.batch_norm_forward_folding import fold_batch_norms_forward
 from amct_lite.graph.passes.constant_folding import fold_constants
 from amct_lite.graph.passes.constant_nodes import lift_constants
 from amct_lite.graph.passes.gemm_scaling import fold_gemm_scaling
@@ -38,14 +39,25 @@ class Model:
         digest: SHA-256, in hex, of that file and its external data.
         size_bytes: Size of that file and its external data.
         layers: The quantizable operators of the main graph, in graph order.
+        weights_path: The file that holds the weights of a format that keeps them apart; None for ONNX.
     """
 
-    def __init__(self, ir_model: ir.Model, path: Path, digest: str, size_bytes: int) -> None:
+    def __init__(
+        self,
+        ir_model: ir.Model,
+        path: Path,
+        digest: str,
+        size_bytes: int,
+        *,
+        layers: Sequence[Layer] | None = None,
+        weights_path: Path | None = None,
+    ) -> None:
         self.ir = ir_model
         self.path = path
         self.digest = digest
         self.size_bytes = size_bytes
-        self.layers: tuple[Layer, ...] = find_layers(ir_model)
+        self.layers: tuple[Layer, ...] = tuple(find_layers(ir_model) if layers is None else layers)
+        self.weights_path = weights_path
         self._layers_by_name = {layer.name: layer for layer in self.layers}
 
     def __repr__(self) -> str:
@@ -161,6 +173,7 @@ def load_model(
             )
     if fold_batch_norm:
         fold_batch_norms(graph, frozenset(skip_fusion_layers))
+        fold_batch_norms_forward(graph, frozenset(skip_fusion_layers))
         remove_unused(graph)
     return Model(graph, file.path, file.digest, file.size_bytes)
 

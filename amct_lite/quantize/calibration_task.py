@@ -24,6 +24,7 @@ def calibration_task(
         batch_num=graph.config.batch_num,
         model_digest=graph.model.digest,
         model_file=graph.model.path.resolve(),
+        weights_file=None if graph.model.weights_path is None else graph.model.weights_path.resolve(),
         config_file=graph.config_file.resolve(),
         record_file=None if record_file is None else record_file.resolve(),
         statistics_file=None if statistics_file is None else statistics_file.resolve(),

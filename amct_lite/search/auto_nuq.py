@@ -13,7 +13,7 @@ from amct_lite.calibration.modified_model import write_calibration_model
 from amct_lite.calibration.statistics import Statistics, load_statistics, statistics_digest
 from amct_lite.calibration.sweep import sweep
 from amct_lite.errors import CalibrationError, EvaluatorError, ParameterError
-from amct_lite.export.save import save_quantized
+from amct_lite.export.save import fullest_save_type, save_quantized
 from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.config import AutoNuqOptions
 from amct_lite.files.config_file import write_config
@@ -99,9 +99,11 @@ def _calibrate(
     keys = {"model": planned.model.digest}
     if not path.exists():
         with tempfile.TemporaryDirectory(prefix="amct_lite_calibration_") as scratch:
-            model = Path(scratch) / "calibration_model.onnx"
-            write_calibration_model(planned.model, calibration_task(planned, statistics_file=path), model)
-            evaluator.eval_model(str(model), None, planned.config.batch_num)
+            source = planned.model
+            model = Path(scratch) / f"calibration_model{source.path.suffix}"
+            weights = None if source.weights_path is None else model.with_suffix(source.weights_path.suffix)
+            write_calibration_model(source, calibration_task(planned, statistics_file=path), model, weights)
+            evaluator.eval_model(str(model), None if weights is None else str(weights), planned.config.batch_num)
     if not path.exists():
         raise EvaluatorError(
             f"eval_model ran, but did not calibrate over batch_num = {planned.config.batch_num} batches.",
@@ -147,7 +149,8 @@ def _finish(
     record_file = planned.require_record_file()
     write_record(records, record_file)
     final = PlannedGraph(planned.model, config, planned.target, plans, config_path, record_file)
-    saved = save_quantized(final, records, "Both", folder, planned.model.path.stem)
+    save_type = fullest_save_type(final, records)
+    saved = save_quantized(final, records, save_type, folder, planned.model.path.stem)
     size, uniform = choice_bytes(units, choice), sum(unit.uniform_bytes for unit in units)
     metric = next((t.metric for t in runner.trials if t.key == config_key(config)), float("nan"))
     result_path = _file(folder, planned, "auto_nuq_result.json")

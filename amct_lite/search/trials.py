@@ -11,7 +11,7 @@ from typing import Any
 
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
 from amct_lite.errors import EvaluatorError
-from amct_lite.export.save import save_fake_quant
+from amct_lite.export.save import ModelFiles, fake_quant_form
 from amct_lite.files.config import LayerConfig, NuqActivationParams, QuantConfig
 from amct_lite.files.journal import Journal
 from amct_lite.quantize.plan import LayerPlan, make_plan
@@ -69,8 +69,9 @@ class TrialRunner:
         Raises:
             EvaluatorError: The evaluator does not accept the float model itself.
         """
-        size = self._planned.model.path.stat().st_size
-        trial = self._trial(FLOAT_KEY, size, lambda: self._call(self._planned.model.path), is_float=True)
+        model = self._planned.model
+        files = ModelFiles(model.path, model.weights_path)
+        trial = self._trial(FLOAT_KEY, model.size_bytes, lambda: self._call(files), is_float=True)
         self.original_metric = trial.metric
         if not trial.satisfied:
             raise EvaluatorError(
@@ -92,10 +93,6 @@ class TrialRunner:
         if trial.satisfied and (self.best is None or size < self._size(self.best)):
             self.best = choice
         return trial.satisfied
-
-    def metric_of(self, choice: Choice) -> float:
-        """The metric of an evaluated choice."""
-        return self._done[config_key(config_of(self._planned, self._units, choice))].metric
 
     def _size(self, choice: Choice) -> int:
         return choice_bytes(self._units, choice)
@@ -123,13 +120,14 @@ class TrialRunner:
         plans = make_plan(self._planned.model.layers, config, self._planned.target)
         layers = quantized_layers(self._planned.model, self._store.records(plans))
         with tempfile.TemporaryDirectory(prefix="amct_lite_trial_") as folder:
-            path = Path(folder) / "candidate_fake_quant_model.onnx"
-            save_fake_quant(self._planned, layers, path)
-            return self._call(path)
+            form = fake_quant_form(self._planned, layers, Path(folder), "candidate_")
+            form.write()
+            return self._call(form.files)
 
-    def _call(self, path: Path) -> float:
+    def _call(self, files: ModelFiles) -> float:
         # The evaluator's own exceptions pass through with their traceback: they are the user's to see.
-        metric: Any = self._evaluator.eval_model(str(path), None, self._evaluator.evaluate_batch_num)
+        weights = None if files.weights is None else str(files.weights)
+        metric: Any = self._evaluator.eval_model(str(files.model), weights, self._evaluator.evaluate_batch_num)
         try:
             value = float(metric)  # numpy arrays and torch tensors of one element convert too
         except (TypeError, ValueError, RuntimeError) as error:

@@ -8,13 +8,14 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "amct_lite"
 
 FLOORS = [
-    {"version", "types", "errors", "progress"},
-    {"files"},
-    {"graph"},
-    {"calibration", "uniform", "codebook"},
+    {"version", "types", "errors", "progress", "caffe_layers"},
+    {"files", "uniform", "codebook"},
+    {"graph", "caffe"},
+    {"calibration"},
     {"quantize"},
     {"export"},
-    {"session", "search", "auto_nuq"},
+    {"running_calibration"},
+    {"session", "pycaffe", "search", "auto_nuq"},
     {"api"},
     {"cli"},
 ]

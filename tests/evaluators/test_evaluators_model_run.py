@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from amct_lite.errors import EvaluatorError, ParameterError
+from amct_lite.errors import EvaluatorError, ModelError, ParameterError
 from amct_lite.evaluators import ArrayData
 from amct_lite.evaluators.model_run import iterate_scores
 
@@ -120,6 +120,6 @@ def test_scores_that_are_not_finite_are_an_error(identity_model, value):
         run(identity_model, np.array([[0, value, 0]]))
 
 
-def test_weights_file_is_refused(identity_model):
-    with pytest.raises(EvaluatorError, match=r"net\.caffemodel"):
+def test_weights_file_of_an_onnx_model_is_refused(identity_model):
+    with pytest.raises(ModelError, match=r"net\.caffemodel"):
         next(iterate_scores(identity_model, "net.caffemodel", ArrayData(np.zeros((1, 3))), batch_size=1, batch_num=1))

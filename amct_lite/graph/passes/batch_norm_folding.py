@@ -14,7 +14,7 @@ from amct_lite.graph.constants import (
     unique_value_name,
 )
 
-__all__ = ["fold_batch_norms"]
+__all__ = ["fold_batch_norms", "is_inference", "scale_and_shift"]
 
 _Float64Array = npt.NDArray[np.float64]
 _FOLDABLE = ("Conv", "ConvTranspose", "Gemm")
@@ -40,7 +40,7 @@ def fold_batch_norms(model: ir.Model, skip_layers: Collection[str] = ()) -> tupl
     """
     folded: dict[str, None] = {}
     for norm in list(model.graph):
-        if norm.op_type != "BatchNormalization" or norm.domain != "" or not _is_inference(norm):
+        if norm.op_type != "BatchNormalization" or norm.domain != "" or not is_inference(norm):
             continue
         source = norm.inputs[0]
         layer = source.producer() if source is not None else None
@@ -53,7 +53,8 @@ def fold_batch_norms(model: ir.Model, skip_layers: Collection[str] = ()) -> tupl
     return tuple(folded)
 
 
-def _is_inference(norm: ir.Node) -> bool:
+def is_inference(norm: ir.Node) -> bool:
+    """Whether a BatchNormalization uses its stored statistics."""
     # Before opset 14 the number of outputs, not an attribute, tells training from inference.
     return norm.attributes.get_int("training_mode", 0) == 0 and not any(v.name for v in norm.outputs[1:])
 
@@ -61,7 +62,7 @@ def _is_inference(norm: ir.Node) -> bool:
 def _fold(graph: ir.Graph, layer: ir.Node, norm: ir.Node) -> bool:
     weight = layer.inputs[1]
     weight_array = float32_array(weight)
-    affine = _scale_and_shift(norm)
+    affine = scale_and_shift(norm)
     if weight is None or weight_array is None or not is_private(weight) or affine is None:
         return False
     scale, shift = affine
@@ -87,7 +88,7 @@ def _fold(graph: ir.Graph, layer: ir.Node, norm: ir.Node) -> bool:
     return True
 
 
-def _scale_and_shift(norm: ir.Node) -> tuple[_Float64Array, _Float64Array] | None:
+def scale_and_shift(norm: ir.Node) -> tuple[_Float64Array, _Float64Array] | None:
     """BatchNormalization as y = x * scale + shift, each of shape (channels,); None if not constant."""
     arrays = [float32_array(value) for value in norm.inputs[1:5]]
     if any(array is None or array.ndim != 1 for array in arrays) or len(arrays) != 4:

@@ -1,0 +1,1 @@
+"""Caffe networks without Caffe: prototxt and caffemodel to a graph, and back."""

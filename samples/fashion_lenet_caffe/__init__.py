@@ -1,0 +1,1 @@
+"""LeNet on Fashion-MNIST, a Caffe pair, through the automatic NUQ search."""
