@@ -39,8 +39,8 @@ def create_quant_config(
 
     Args:
         config_file: Where to write; an existing file is overwritten.
-        model_file: The float network, ONNX.
-        weights_file: None for ONNX, which holds its weights itself.
+        model_file: The float network: an ONNX file, or a prototxt.
+        weights_file: The caffemodel of a prototxt; None for ONNX, which holds its weights itself.
         skip_layers: Names of layers to leave float.
         batch_num: Batches that calibration will read, at least 1; 16 or 32 images in all are usual.
         activation_offset: Whether activation grids have an offset.
@@ -89,8 +89,8 @@ def init(
 
     Args:
         config_file: The config, as written or edited by hand.
-        model_file: The float network, ONNX.
-        weights_file: None for ONNX.
+        model_file: The float network: an ONNX file, or a prototxt.
+        weights_file: The caffemodel of a prototxt; None for ONNX.
         scale_offset_record_file: Where calibration writes the record and `save_model` reads it.
 
     Returns:

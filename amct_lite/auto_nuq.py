@@ -87,8 +87,8 @@ def auto_nuq(
     Every trial is journalled in `save_dir`; calling again after an interruption goes on where it stopped.
 
     Args:
-        model_file: The float network, ONNX.
-        weights_file: None for ONNX, which holds its weights itself.
+        model_file: The float network: an ONNX file, or a prototxt.
+        weights_file: The caffemodel of a prototxt; None for ONNX, which holds its weights itself.
         nuq_evaluator: The user's accuracy test.
         config_file: A config written by `create_quant_config`, edited or not. Layers that are enabled there and that
             the target allows take part; `auto_nuq` in it says which level counts and ratios are tried.

@@ -34,6 +34,8 @@ class InferenceSession:
         weights_file: Any = None,
         sess_options: Any = None,
         providers: Sequence[Any] | None = None,
+        *,
+        strict: bool = True,
         **options: Any,
     ) -> None:
         """Open a model.
@@ -44,6 +46,7 @@ class InferenceSession:
                 onnxruntime's own session takes them, count as `sess_options`.
             sess_options: onnxruntime.SessionOptions, for example with a custom-operator library.
             providers: Execution providers; the CPU's when None.
+            strict: For a prototxt: whether a field that is not known is an error, or a warning.
             **options: Passed on to onnxruntime.InferenceSession, for ONNX.
 
         Raises:
@@ -55,8 +58,8 @@ class InferenceSession:
         if not self._path.is_file():
             raise ModelError(f"There is no model at {model_file}.", remedy="Check the path.")
         self._caffe: _CaffeSource | None = None
-        if is_caffe(model_file):
-            self._caffe = _CaffeSource(model_file, weights_file, sess_options, providers)
+        if is_caffe(model_file, weights_file):
+            self._caffe = _CaffeSource(model_file, weights_file, sess_options, providers, strict=strict)
             task = read_caffe_task(self._path)
             self._session = self._caffe.session([])
         else:
@@ -132,11 +135,13 @@ class _CaffeSource:
         caffemodel: str | PathLike[str] | None,
         sess_options: Any,
         providers: Sequence[Any] | None,
+        *,
+        strict: bool,
     ) -> None:
         from amct_lite.caffe.reading import read_network
         from amct_lite.caffe.translate import translate
 
-        self._network = read_network(prototxt, caffemodel)
+        self._network = read_network(prototxt, caffemodel, strict=strict)
         self._graph = translate(self._network)
         self._options = {"sess_options": sess_options, "providers": tuple(providers or ("CPUExecutionProvider",))}
         self._known = {value.name for node in self._graph.graph for value in node.outputs}

@@ -107,6 +107,9 @@ def _in_caffe_terms(layer: Layer, graph: ir.Model) -> Layer:
     if "caffe_type" not in terms:
         return layer
     changes: dict[str, object] = {"op_type": terms["caffe_type"]}
+    twins = sum(other.metadata_props.get("caffe_layer") == terms.get("caffe_layer") for other in graph.graph)
+    if twins > 1 and layer.blocked is None:
+        changes["blocked"] = f"the layer {terms['caffe_layer']} works on {twins} bottoms at once with one weight"
     if "caffe_axis" in terms:
         changes["axis"] = int(terms["caffe_axis"])
         changes["transpose"] = terms.get("caffe_transpose", "").lower() in ("true", "1")

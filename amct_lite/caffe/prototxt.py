@@ -87,7 +87,8 @@ def _report_unknown(scan: "_Scan", path: Path, strict: bool) -> None:
         cause = f"{path}:{line}: {message.name} has no field {_shorten(name)!r}.{hint}"
         if strict:
             raise ModelError(
-                cause, remedy="Correct the name, or read with strict=False to leave out what is not known."
+                cause,
+                remedy="Correct the name or delete the field; InferenceSession and pycaffe.Net also take strict=False.",
             )
         warnings.warn(f"{cause} It is left out.", stacklevel=4)
 
@@ -104,14 +105,22 @@ def _decode(data: bytes, path: Path, strict: bool) -> str:
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
+        text = data.decode("utf-8", errors="replace").replace("\r\n", "\n")
+        if not any(_replaced_outside_comment(row) for row in text.split("\n")):
+            return text
         line = data.count(b"\n", 0, error.start) + 1
         cause = f"{path}:{line}: byte {data[error.start]:#04x} is not UTF-8 text."
         if strict:
-            raise ModelError(
-                cause, remedy="Save the file as UTF-8, or read with strict=False if it is in a comment."
-            ) from error
+            raise ModelError(cause, remedy="Save the file as UTF-8, or open it with strict=False.") from error
         warnings.warn(f"{cause} Such bytes are replaced.", stacklevel=4)
-        return data.decode("utf-8", errors="replace")
+        return text
+
+
+def _replaced_outside_comment(row: str) -> bool:
+    """Whether a line has a byte that is not UTF-8 elsewhere than in its comment."""
+    before, _, _ = row.partition("\ufffd")
+    quoted = before.count('"') % 2 == 1
+    return "\ufffd" in row and (quoted or "#" not in before)
 
 
 @dataclass(frozen=True)

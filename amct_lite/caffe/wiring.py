@@ -53,21 +53,30 @@ def _is_measure(layer: Any) -> bool:
 def wire(inputs: Mapping[str, Any], layers: Sequence[tuple[Any, int | None]]) -> Wiring:
     """Connect the layers.
 
-    A layer may also work in place on a blob that another has read before it. Caffe refuses that, because the copies it
-    makes for several readers have other names; here the other reads the version before, which is what was meant.
+    As in Caffe, a layer may not work in place on a blob that another layer has read before it: Caffe makes a copy
+    for each reader, under names of their own, and then the top is made twice.
 
     Args:
         inputs: The network's inputs.
         layers: LayerParameter messages, each with its line, in the file's order.
 
     Raises:
-        ModelError: A layer reads a blob that nothing before it makes, or a blob is made twice.
+        ModelError: A layer reads a blob that nothing before it makes, a blob is made twice, or it is changed in place
+            although another layer has read it.
     """
     last: dict[str, int] = dict.fromkeys(inputs, 0)
+    readers: dict[str, str] = {}
     for layer, line in layers:
         _check_bottoms(layer, line, last)
         for index, blob in enumerate(layer.top):
             in_place = index < len(layer.bottom) and layer.bottom[index] == blob
+            if in_place and blob in readers:
+                raise ModelError(
+                    f"{_where(line)}it changes the blob {blob!r} in place, which layer {readers[blob]!r} reads too;"
+                    f" to Caffe the top blob {blob!r} is then produced by multiple sources.",
+                    layer=layer.name,
+                    remedy="Give its top a name of its own.",
+                )
             if blob in last and not in_place:
                 raise ModelError(
                     f"{_where(line)}its top blob {blob!r} is made by several layers.",
@@ -75,6 +84,9 @@ def wire(inputs: Mapping[str, Any], layers: Sequence[tuple[Any, int | None]]) ->
                     remedy="Give each top a name of its own; only a layer that works in place names its bottom again.",
                 )
             last[blob] = last.get(blob, 0) + 1
+        readers.update(dict.fromkeys(layer.bottom, layer.name))
+        for blob in layer.top:
+            readers.pop(blob, None)
     names = {blob: _version_names(blob, count, inputs, last) for blob, count in last.items()}
 
     current: dict[str, int] = dict.fromkeys(inputs, 0)

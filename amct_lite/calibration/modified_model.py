@@ -64,6 +64,7 @@ def write_calibration_model(model: Model, task: CalibrationTask, path: Path, wei
         path: Where to write.
         weights_path: Where to write the weights of a Caffe pair; None for ONNX.
     """
+    _refuse_overwriting(model, path, weights_path)
     text = _task_text(task, path)
     if model.weights_path is not None:
         if weights_path is None:
@@ -80,6 +81,21 @@ def write_calibration_model(model: Model, task: CalibrationTask, path: Path, wei
     clone.graph.outputs.extend(values[name] for name in task.tensors if name not in present)
     clone.metadata_props[_METADATA_KEY] = text
     save_ir(clone, path)
+
+
+def _refuse_overwriting(model: Model, path: Path, weights_path: Path | None) -> None:
+    targets = [target.resolve() for target in (path, weights_path) if target is not None]
+    sources = [source.resolve() for source in (model.path, model.weights_path) if source is not None]
+    if len(set(targets)) < len(targets) or set(targets) & set(sources):
+        raise ParameterError(
+            f"The calibration model cannot be written to {path}: that would overwrite the float model,"
+            " or one of its own files.",
+            remedy="Give modified files of their own.",
+        )
+    if path.suffix != model.path.suffix:
+        raise ParameterError(
+            f"The calibration model must end in {model.path.suffix!r} like the float model. Got {str(path)!r} instead."
+        )
 
 
 def _task_text(task: CalibrationTask, path: Path) -> str:

@@ -67,6 +67,13 @@ class CaffeEditor:
         self._names.add(name)
         return name
 
+    def new_layer_name(self, name: str) -> str:
+        """A layer name that nothing has yet: the one given, with underscores after it where needed."""
+        taken = {layer.name for layer in self.layers}
+        while name in taken:
+            name += "_"
+        return name
+
     def insert_before(self, name: str, message: Any) -> None:
         """Put a layer directly in front of another one."""
         self.layers.insert(self._index(name), message)

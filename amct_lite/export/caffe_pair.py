@@ -86,7 +86,7 @@ def deploy_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], folded:
         message = editor.layer(layer.layer.name)
         if layer.weight is not None:
             if layer.bias is None:
-                _move_bias_out(editor, message)
+                _move_bias_out(editor, message, layer)
             weight = _in_caffe_order(message, layer, layer.weight)
             _set_blobs(message, weight, layer.bias, int8_blob, int32_blob)
         editor.insert_after(layer.layer.name, _dequant_layer(message, layer))
@@ -119,16 +119,13 @@ def write_pair(
 
 def _take_out_folded(editor: CaffeEditor, layers: Sequence[QuantizedLayer], folded: Mapping[str, str]) -> None:
     quantized = {layer.layer.name for layer in layers}
-    # In running order, so that each one's producer already is the layer that took it in.
-    order = [message.name for message in editor.layers]
-    for name in order:
-        target = folded.get(name)
-        if target not in quantized:
-            continue
-        if order.index(name) < order.index(target):
-            editor.take_out_before(name, target)
-        else:
-            editor.take_out(name)
+    position = {message.name: index for index, message in enumerate(editor.layers)}
+    gone = [name for name in position if folded.get(name) in quantized]
+    # Each in the order in which its neighbour already is the layer that took it in.
+    for name in (name for name in gone if position[name] > position[folded[name]]):
+        editor.take_out(name)
+    for name in (name for name in reversed(gone) if position[name] < position[folded[name]]):
+        editor.take_out_before(name, folded[name])
 
 
 def _insert_quantizers(
@@ -142,7 +139,9 @@ def _insert_quantizers(
         key = (editor.bottom_value(name), layer.grid, layer.activation_levels)
         if key not in tops:
             tops[key] = editor.new_blob(f"{name}_0_quant")
-            editor.insert_before(name, make(layer, message.bottom[0], tops[key]))
+            quantizer = make(layer, message.bottom[0], tops[key])
+            quantizer.name = editor.new_layer_name(quantizer.name)
+            editor.insert_before(name, quantizer)
         message.bottom[0] = tops[key]
 
 
@@ -187,13 +186,14 @@ def _dequant_layer(message: Any, layer: QuantizedLayer) -> Any:
     return dequant
 
 
-def _move_bias_out(editor: CaffeEditor, message: Any) -> None:
+def _move_bias_out(editor: CaffeEditor, message: Any, layer: QuantizedLayer) -> None:
     """A bias without an int32 form is added in float, behind what will be the DeQuant layer."""
     if len(message.blobs) < 2:
         return
     bias = _new_layer(f"{message.name}_bias_layer", "Bias", message.top[0], message.top[0])
-    if message.type == "InnerProduct":
-        bias.bias_param.axis = message.inner_product_param.axis
+    if message.type == "InnerProduct" and layer.layer.axis is not None:
+        # Counted from the front: the top has fewer axes than the bottom, from whose end a negative axis counts.
+        bias.bias_param.axis = layer.layer.axis
     bias.blobs.append(message.blobs[1])
     del message.blobs[1:]
     _parameters(message).bias_term = False

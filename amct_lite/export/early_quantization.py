@@ -39,11 +39,22 @@ def quantize_early(editor: GraphEditor) -> None:
                 continue
             if (source, grid) not in dequantized:
                 name = f"{producer.name}.early.{index}"
-                quantized = editor.insert(producer, "QuantizeLinear", [source, scale, zero_point], f"{name}.quant")
+                # Next to the source: another operator may read the same pair, and stand before this one.
+                place = _behind(editor, source)
+                quantized = editor.insert(place, "QuantizeLinear", [source, scale, zero_point], f"{name}.quant")
                 inputs = [quantized, scale, zero_point]
-                dequantized[source, grid] = editor.insert(producer, "DequantizeLinear", inputs, f"{name}.dequant")
+                dequantized[source, grid] = editor.insert(place, "DequantizeLinear", inputs, f"{name}.dequant")
                 pending.append(quantized)
             producer.replace_input_with(index, dequantized[source, grid])
+
+
+def _behind(editor: GraphEditor, value: ir.Value) -> ir.Node:
+    """The first node behind a value's producer; the first of all behind a graph input."""
+    nodes = iter(editor.graph)
+    maker = value.producer()
+    if maker is not None:
+        next(node for node in nodes if node is maker)
+    return next(nodes)
 
 
 def _pads_with_zero(node: ir.Node) -> bool:

@@ -14,9 +14,11 @@ StrPath = str | os.PathLike[str]
 _CAFFE_ENDINGS = (".prototxt", ".pbtxt")
 
 
-def is_caffe(model_file: StrPath) -> bool:
-    """Whether a model file is a Caffe network, by its name."""
-    return Path(model_file).suffix.lower() in _CAFFE_ENDINGS
+def is_caffe(model_file: StrPath, weights_file: StrPath | None = None) -> bool:
+    """Whether a model file is a Caffe network: by its name, or by that of the weights that come with it."""
+    with_caffemodel = weights_file is not None and Path(weights_file).suffix.lower() == ".caffemodel"
+    is_onnx = Path(model_file).suffix.lower() in (".onnx", ".ort")
+    return Path(model_file).suffix.lower() in _CAFFE_ENDINGS or (with_caffemodel and not is_onnx)
 
 
 def open_model(
@@ -42,7 +44,7 @@ def open_model(
             f"The model file {model_file} is a caffemodel, which holds only weights.",
             remedy="Give the prototxt as model_file and the caffemodel as weights_file.",
         )
-    if is_caffe(model_file):
+    if is_caffe(model_file, weights_file):
         from amct_lite.caffe.model import load_caffe_model
 
         return load_caffe_model(

@@ -56,6 +56,7 @@ class Net:
         stages: Sequence[str] | None = None,
         weights: str | os.PathLike[str] | None = None,
         providers: Sequence[Any] = ("CPUExecutionProvider",),
+        strict: bool = True,
     ) -> None:
         """Open a network: `Net(model, weights, TEST)`, or `Net(model, TEST, weights=weights)`.
 
@@ -67,6 +68,7 @@ class Net:
             stages: None: rules on stages are not followed.
             weights: The caffemodel; None where `copy_from` gives it later.
             providers: onnxruntime's execution providers (not in pycaffe).
+            strict: Whether a field that is not known is an error, or a warning (not in pycaffe).
 
         Raises:
             AmctError: The network cannot be read or run.
@@ -74,7 +76,7 @@ class Net:
         keywords = {"phase": phase, "level": level, "stages": stages, "weights": weights}
         weights = _weights_of(arguments, keywords)
         self._providers = tuple(providers)
-        self._network = read_network(network_file, weights)
+        self._network = read_network(network_file, weights, strict=strict)
         task = read_caffe_task(Path(network_file))
         self._calibration = None if task is None else RunningCalibration(task)
         self._executions: OrderedDict[Any, Execution] = OrderedDict()

@@ -5,6 +5,7 @@ import pytest
 
 import amct_lite as amct
 from amct_lite.caffe_layers import write_caffe_layers
+from amct_lite.files.protos import message_class
 
 HEAD = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }
@@ -53,3 +54,36 @@ def test_a_norm_in_front_of_a_convolution_folds_and_real_caffe_runs_the_pair(bod
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     # Eight bits of a small net: the signal is there and only a little noise with it.
     assert np.mean((theirs - expected) ** 2) < 2e-3 * np.mean(expected**2)
+
+
+def test_separate_batch_norm_and_scale_layers_in_front_of_a_layer_leave_a_pair_that_loads(tmp_path):
+    body = f"""
+        layer {{ name: "bn" type: "BatchNorm" bottom: "first" top: "bn" }}
+        layer {{ name: "scale" type: "Scale" bottom: "bn" top: "scale" scale_param {{ bias_term: true }} }}
+        layer {{ name: "conv" type: "Convolution" bottom: "scale" top: "conv" {CONV}
+        layer {{ name: "sum" type: "Eltwise" bottom: "first" bottom: "conv" top: "sum" }}"""
+    prototxt, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    prototxt.write_text(HEAD + body)
+    rng = np.random.default_rng(0)
+    weights = message_class("caffe", "caffe.NetParameter")()
+    shapes = {
+        "first": [(4, 3, 3, 3), (4,)],
+        "conv": [(4, 4, 1, 1), (4,)],
+        "bn": [(4,), (4,), (1,)],
+        "scale": [(4,)] * 2,
+    }
+    for name, blobs in shapes.items():
+        layer = weights.layer.add(name=name)
+        for shape in blobs:
+            blob = layer.blobs.add(data=rng.uniform(0.5, 2, int(np.prod(shape))).tolist())
+            blob.shape.dim.extend(shape)
+    caffemodel.write_bytes(weights.SerializeToString())
+    x = rng.normal(size=(1, 3, 9, 9)).astype(np.float32)
+    amct.create_quant_config(tmp_path / "c.json", prototxt, caffemodel)
+    graph = amct.init(tmp_path / "c.json", prototxt, caffemodel, tmp_path / "r.txt")
+    amct.calibrate(graph, [x])
+    saved = amct.save_model(graph, "Both", tmp_path / "out" / "net")
+    pair = saved.files["fake_quant_model"], saved.files["fake_quant_weights"]
+    ours = amct.InferenceSession(*pair).run(None, {"data": x})[0]
+    exact = amct.InferenceSession(prototxt, caffemodel).run(None, {"data": x})[0]
+    assert np.mean((ours - exact) ** 2) < 2e-3 * np.mean(exact**2)

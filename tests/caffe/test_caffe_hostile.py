@@ -119,13 +119,13 @@ def test_a_solver_an_hdf5_file_and_another_format_are_recognised(tmp_path) -> No
 
 def test_text_without_layers_and_bytes_that_are_no_text_are_refused(tmp_path) -> None:
     refused(tmp_path, "# nothing but a comment\n", match="has no layers")
-    refused(tmp_path, SMALL.encode() + b"# caf\xe9\n", match=r"bad\.prototxt:4: byte 0xe9 is not UTF-8")
+    refused(tmp_path, SMALL.encode() + b'name: "caf\xe9"\n', match=r"bad\.prototxt:4: byte 0xe9 is not UTF-8")
     refused(tmp_path, SMALL.encode("utf-16"), match="not a prototxt")
 
 
-def test_foreign_bytes_in_a_comment_are_a_warning_when_not_strict(tmp_path) -> None:
+def test_foreign_bytes_in_a_name_are_a_warning_when_not_strict(tmp_path) -> None:
     prototxt = tmp_path / "latin.prototxt"
-    prototxt.write_bytes(SMALL.encode() + b"# caf\xe9\n")
+    prototxt.write_bytes(SMALL.encode() + b'name: "caf\xe9"\n')
     with pytest.warns(UserWarning, match=r"latin\.prototxt:4: byte 0xe9"):
         assert len(read_network(prototxt, strict=False).layers) == 2
 

@@ -141,16 +141,16 @@ def test_versions_of_a_blob_changed_in_place_are_numbered_and_the_last_has_its_n
     layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
       convolution_param { num_output: 2 kernel_size: 1 } }
     layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
-    layer { name: "side" type: "Pooling" bottom: "conv" top: "side" }
     layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+    layer { name: "side" type: "Pooling" bottom: "conv" top: "side" }
     layer { name: "end" type: "Eltwise" bottom: "side" bottom: "conv" top: "end" }"""
     )
     network = read_network(write(tmp_path, text))
     assert [(layer.bottoms, layer.tops) for layer in network.layers] == [
         (("data",), ("conv#1",)),
         (("conv#1",), ("conv#2",)),
-        (("conv#2",), ("side",)),
         (("conv#2",), ("conv",)),
+        (("conv",), ("side",)),
         (("side", "conv"), ("end",)),
     ]
     assert network.blobs == {"data": "data", "conv": "conv", "side": "side", "end": "end"}
@@ -192,9 +192,11 @@ def test_a_version_never_takes_the_name_of_another_blob(tmp_path) -> None:
 def test_wiring_follows_the_blobs_one_step_at_a_time(inputs, steps) -> None:
     """A brute-force twin: run the layers on numbers, each adding its own, with blobs in a plain dict."""
     layer_class = message_class("caffe", "caffe.LayerParameter")
-    blobs, layers = sorted(inputs), []
-    for number, (pick, in_place) in enumerate(steps):
+    blobs, layers, read = sorted(inputs), [], set()
+    for number, (pick, wish) in enumerate(steps):
         bottom = blobs[pick % len(blobs)]
+        in_place = wish and bottom not in read
+        read |= set() if in_place else {bottom}
         top = bottom if in_place else f"t{number}"
         layers.append(layer_class(name=str(number), bottom=[bottom], top=[top]))
         blobs += [] if in_place else [top]
@@ -510,3 +512,26 @@ def test_one_layer_without_weights_is_an_error_that_names_it(tmp_path) -> None:
 
 def test_errors_are_of_the_project_s_kind() -> None:
     assert issubclass(ModelError, AmctError)
+
+
+def test_an_in_place_layer_on_a_blob_that_another_reads_is_refused_as_by_caffe(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'input: "x" input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 3\n'
+        'layer { name: "a" type: "Sigmoid" bottom: "x" top: "a" }\n'
+        'layer { name: "b" type: "Sigmoid" bottom: "a" top: "b" }\n'
+        'layer { name: "c" type: "ReLU" bottom: "a" top: "a" }\n'
+    )
+    with pytest.raises(ModelError, match=r"'c'.*in place.*'b' reads.*multiple sources"):
+        read_network(path)
+
+
+def test_a_comment_in_another_encoding_does_not_matter(tmp_path):
+    path = tmp_path / "net.prototxt"
+    text = 'input: "x" input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 3 # {}\n'
+    text += 'layer { name: "a" type: "Sigmoid" bottom: "x" top: "a" }\n'
+    path.write_bytes(text.encode().replace(b"{}", "\u5377\u79ef".encode("gbk")))
+    assert read_network(path).inputs == {"x": (1, 2, 3, 3)}
+    path.write_bytes(text.replace('"x"', '"{}"').replace("# {}", "").encode().replace(b"{}", "\u5377".encode("gbk")))
+    with pytest.raises(ModelError, match="is not UTF-8"):
+        read_network(path)

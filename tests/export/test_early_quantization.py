@@ -76,3 +76,11 @@ def test_a_chain_is_passed_to_its_end_and_a_graph_output_is_not(tmp_path):
     assert chain.count("QuantizeLinear") == 2
     assert chain.index("QuantizeLinear") < chain.index("MaxPool")
     assert operators.count("QuantizeLinear") == 4
+
+
+def test_two_readers_of_one_source_keep_the_graph_in_order(tmp_path):
+    text = f"""(float[2, 4, 6, 6] x) => (float[N] y, float[N] z) <{GRIDS}> {{ r = Relu (x)
+        a = Flatten (r) q = QuantizeLinear (a, s, z) y = DequantizeLinear (q, s, z)
+        b = Flatten (r) q2 = QuantizeLinear (b, s, z) z1 = DequantizeLinear (q2, s, z) z = Neg (z1) }}"""
+    _, _, operators = pushed(tmp_path, text.replace("float[N] z)", "float[N] w)").replace("z = Neg", "w = Neg"))
+    assert operators.count("QuantizeLinear") == 3, "one early pair serves both"

@@ -47,6 +47,8 @@ def _grid(layer: CaffeLayer, text: str) -> tuple[float, int, list[int] | None]:
     try:
         document = json.loads(text)
         levels = document.get("levels")
+        if document.get("num_bits", 8) != 8:
+            raise ValueError("only 8 bits are known")
         return float(document["scale"]), int(document["offset"]), None if levels is None else [int(v) for v in levels]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
