@@ -13,6 +13,7 @@ from amct_lite.caffe.inputs import DEPLOY_REMEDY, is_input_layer, layer_inputs, 
 from amct_lite.caffe.network import CaffeLayer, CaffeNetwork
 from amct_lite.caffe.phases import layers_at_test
 from amct_lite.caffe.prototxt import read_prototxt
+from amct_lite.caffe.sharing import share_weights
 from amct_lite.caffe.upgrade import upgrade_layers
 from amct_lite.caffe.weight_checks import check_weights
 from amct_lite.caffe.wiring import drop_unread_losses, wire
@@ -120,7 +121,8 @@ def _weights_by_layer(layers: Sequence[tuple[Any, int | None]], weights: Any) ->
     found = {layer.name: layer.blobs for layer, _ in layers if layer.blobs}
     if weights is not None:
         found.update(trained_blobs(weights, names))
-    return {name: _arrays(name, blobs) for name, blobs in found.items()}
+    arrays = {name: _arrays(name, blobs) for name, blobs in found.items()}
+    return share_weights([layer for layer, _ in layers], arrays)
 
 
 def _arrays(layer: str, blobs: Any) -> Arrays:

@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[2]
 CHECK = """
 import importlib.resources as resources, sys, pathlib
 import amct_lite, amct_lite.evaluators, amct_lite.samples.digits.demo
+import amct_lite.caffe_layers, amct_lite.pycaffe.proto.caffe_pb2, amct_lite.samples.open_nsfw.run
+import amct_lite.samples.fashion_lenet_caffe.run, amct_lite.samples.squeezenet_imagenet.run
+from amct_lite.caffe.layers import TRANSLATORS
 from amct_lite.files.target import load_target, BUILT_IN_TARGETS
 from amct_lite.files.protos import message_class
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
@@ -22,6 +25,8 @@ assert callable(amct_lite.auto_nuq), "the verb hides behind the module of its na
 for name in BUILT_IN_TARGETS:
     load_target(name)
 message_class("scale_offset_record", "amct_lite.ScaleOffsetRecord")()
+message_class("caffe", "caffe.NetParameter")()
+assert "Convolution" in TRANSLATORS
 schemas = {entry.name for entry in resources.files("amct_lite.schemas").iterdir()}
 assert {"quant_config.schema.json", "scale_offset_record.proto", "scale_offset_record.binpb"} <= schemas, schemas
 amct_lite.samples.digits.demo.run(pathlib.Path(sys.argv[1]))
