@@ -29,7 +29,7 @@ from amct_lite.uniform.arq import weight_scales
 from amct_lite.uniform.bias import raise_scales_for_bias
 from amct_lite.uniform.grid import grid_from_range, quantize
 
-ZOO = Path("/work/shared/models")
+ZOO = Path(__file__).resolve().parents[3] / "shared" / "models"
 
 # Folding in place and not, a blob read by two layers, an average pooling, both orders of an inner product's weight,
 # layers of the training phase, and one that shares its weights by name.

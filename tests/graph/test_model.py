@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from amct_lite.errors import ModelError
 from amct_lite.graph import load_model, save_ir
 
-ZOO = Path("/work/shared/models")
+ZOO = Path(__file__).resolve().parents[3] / "shared" / "models"
 NAMES = ["ccexam_mnist", "cifar10_model", "efficientnet_lite0", "squeezenet1.1/squeezenet1.1"]
 
 
