@@ -8,7 +8,7 @@ from typing import Any
 from amct_lite.calibration.feeds import input_specs, to_feed
 from amct_lite.calibration.modified_model import read_caffe_task, read_task
 from amct_lite.errors import ModelError
-from amct_lite.graph.opening import is_caffe
+from amct_lite.graph.opening import is_caffe, refuse_weights
 from amct_lite.graph.runtime import create_session
 from amct_lite.running_calibration import RunningCalibration
 
@@ -63,12 +63,7 @@ class InferenceSession:
             task = read_caffe_task(self._path)
             self._session = self._caffe.session([])
         else:
-            if weights_file is not None:
-                raise ModelError(
-                    f"A weights file belongs to a Caffe network, but {model_file} is no prototxt."
-                    f" Got {str(weights_file)!r}.",
-                    remedy="For an ONNX model leave weights_file out: it holds its weights itself.",
-                )
+            refuse_weights(model_file, weights_file)
             self._session = _open_onnx(self._path, sess_options, providers, options)
             task = read_task(self._session.get_modelmeta().custom_metadata_map, self._path)
         self._calibration = None if task is None else RunningCalibration(task)

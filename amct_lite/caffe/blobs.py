@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from amct_lite.caffe.opening import FileKind, read_bytes, sniff
+from amct_lite.caffe.opening import FileKind, read_whole, sniff
 from amct_lite.errors import ModelError
 from amct_lite.files.protos import message_class
 
@@ -31,7 +31,7 @@ def read_caffemodel(path: Path) -> Any:
         FileError: The file is missing or cannot be read.
         ModelError: It is no complete caffemodel.
     """
-    data = read_bytes(path, "caffemodel")
+    data = read_whole(path, "caffemodel")
     kind = sniff(data)
     if kind is FileKind.TEXT:
         raise ModelError(

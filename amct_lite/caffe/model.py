@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,9 @@ class CaffeModel(Model):
     def __init__(
         self, ir_model: ir.Model, network: CaffeNetwork, digest: str, size_bytes: int, folded: dict[str, str]
     ) -> None:
-        layers = [_in_caffe_terms(layer, ir_model) for layer in find_layers(ir_model)]
+        nodes = {node.name: node for node in ir_model.graph}
+        uses = Counter(node.metadata_props.get("caffe_layer") for node in ir_model.graph)
+        layers = [_in_caffe_terms(layer, nodes[layer.name], uses) for layer in find_layers(ir_model)]
         super().__init__(ir_model, network.prototxt, digest, size_bytes, layers=layers, weights_path=network.caffemodel)
         self.network = network
         self.folded = folded
@@ -100,14 +103,19 @@ def _foldable_chains(graph: ir.Model) -> dict[str, str]:
     return found
 
 
-def _in_caffe_terms(layer: Layer, graph: ir.Model) -> Layer:
-    """The layer with Caffe's type, and for an inner product Caffe's transpose and axis."""
-    node = next(node for node in graph.graph if node.name == layer.name)
+def _in_caffe_terms(layer: Layer, node: ir.Node, uses: Counter[str | None]) -> Layer:
+    """The layer with Caffe's type, and for an inner product Caffe's transpose and axis.
+
+    Args:
+        layer: The layer as the graph shows it.
+        node: Its node.
+        uses: Caffe layer -> how many nodes it became.
+    """
     terms = node.metadata_props
     if "caffe_type" not in terms:
         return layer
     changes: dict[str, object] = {"op_type": terms["caffe_type"]}
-    twins = sum(other.metadata_props.get("caffe_layer") == terms.get("caffe_layer") for other in graph.graph)
+    twins = uses[terms.get("caffe_layer")]
     if twins > 1 and layer.blocked is None:
         changes["blocked"] = f"the layer {terms['caffe_layer']} works on {twins} bottoms at once with one weight"
     if "caffe_axis" in terms:

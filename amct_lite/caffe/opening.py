@@ -3,9 +3,10 @@
 import enum
 from pathlib import Path
 
-from amct_lite.errors import FileError, ModelError
+from amct_lite.errors import ModelError
+from amct_lite.files.reading import read_bytes
 
-__all__ = ["FileKind", "read_bytes", "sniff"]
+__all__ = ["FileKind", "read_whole", "sniff"]
 
 _SNIFFED_BYTES = 4096
 # Text has none of these; a caffemodel's lengths and floats bring some within its first layers.
@@ -24,7 +25,7 @@ class FileKind(enum.Enum):
     BINARY = "a binary file of another format"
 
 
-def read_bytes(path: Path, what: str) -> bytes:
+def read_whole(path: Path, what: str) -> bytes:
     """The contents of a file.
 
     Args:
@@ -35,18 +36,7 @@ def read_bytes(path: Path, what: str) -> bytes:
         FileError: It is missing, is a folder, or cannot be read.
         ModelError: It is empty.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise FileError(f"'{path}' is a folder or a device, not a file.", remedy=f"Pass the path of a {what}.")
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileError(f"There is no file '{path}'.", remedy="Check the path.") from error
-    except FileError:
-        raise
-    except (OSError, ValueError) as error:
-        raise FileError(
-            f"The file '{path}' cannot be read: {error}.", remedy="Check the path and your rights."
-        ) from error
+    data = read_bytes(path, f"a {what}")
     if not data:
         raise ModelError(f"'{path}' is empty.", remedy=f"Pass a complete {what}; if it was copied, do that again.")
     return data

@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from amct_lite.caffe.opening import FileKind, read_bytes, sniff
+from amct_lite.caffe.opening import FileKind, read_whole, sniff
 from amct_lite.errors import ModelError
 from amct_lite.files.protos import message_class
 
@@ -51,7 +51,7 @@ def read_prototxt(path: Path, *, strict: bool = True) -> Prototxt:
         FileError: The file is missing or cannot be read.
         ModelError: It is no network in text form; the message has the line.
     """
-    text = _decode(read_bytes(path, "prototxt"), path, strict)
+    text = _decode(read_whole(path, "prototxt"), path, strict)
     scan = _scan(text, path)
     _report_unknown(scan, path, strict)
     proto = message_class("caffe", "caffe.NetParameter")()

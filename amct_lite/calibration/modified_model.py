@@ -3,6 +3,7 @@
 What its session must do with them stands in the model's metadata, so that calibration can go on in another process.
 """
 
+import codecs
 import json
 import os
 from collections.abc import Mapping
@@ -12,8 +13,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from amct_lite.errors import ModelError, ParameterError
-from amct_lite.files.atomic import write_bytes_atomically, write_text_atomically
-from amct_lite.files.json_document import read_text
+from amct_lite.files.atomic import write_bytes_atomically
+from amct_lite.files.reading import read_bytes
 from amct_lite.graph.model import Model
 from amct_lite.graph.saving import save_ir
 
@@ -71,9 +72,10 @@ def write_calibration_model(model: Model, task: CalibrationTask, path: Path, wei
             raise ParameterError(
                 "The 'modified_weights_file' parameter of quantize_model must be given for a Caffe network."
             )
-        write_bytes_atomically(weights_path, model.weights_path.read_bytes())
-        network = read_text(model.path, "prototxt")
-        write_text_atomically(path, f"{_COMMENT}{text}\n{network}")
+        write_bytes_atomically(weights_path, read_bytes(model.weights_path, "a caffemodel"))
+        # As bytes: the network's own comments may be in any encoding.
+        network = read_bytes(model.path, "a prototxt").removeprefix(codecs.BOM_UTF8)
+        write_bytes_atomically(path, f"{_COMMENT}{text}\n".encode() + network)
         return
     clone = model.clone()
     present = {value.name for value in (*clone.graph.inputs, *clone.graph.outputs)}
@@ -124,11 +126,12 @@ def read_caffe_task(path: Path) -> CalibrationTask | None:
     Raises:
         ModelError: The comment is damaged.
     """
-    first = read_text(path, "prototxt").partition("\n")[0]
-    return _parse_task(first.removeprefix(_COMMENT), path) if first.startswith(_COMMENT) else None
+    first = read_bytes(path, "a prototxt").partition(b"\n")[0]
+    comment = _COMMENT.encode()
+    return _parse_task(first.removeprefix(comment), path) if first.startswith(comment) else None
 
 
-def _parse_task(text: str, path: Path) -> CalibrationTask:
+def _parse_task(text: str | bytes, path: Path) -> CalibrationTask:
     try:
         # Pydantic's ValidationError is a ValueError.
         task = TypeAdapter(CalibrationTask).validate_json(text)

@@ -7,7 +7,7 @@ from pathlib import Path
 from amct_lite.errors import ModelError
 from amct_lite.graph.model import Model, load_model
 
-__all__ = ["is_caffe", "open_model"]
+__all__ = ["is_caffe", "open_model", "refuse_weights"]
 
 StrPath = str | os.PathLike[str]
 
@@ -19,6 +19,19 @@ def is_caffe(model_file: StrPath, weights_file: StrPath | None = None) -> bool:
     with_caffemodel = weights_file is not None and Path(weights_file).suffix.lower() == ".caffemodel"
     is_onnx = Path(model_file).suffix.lower() in (".onnx", ".ort")
     return Path(model_file).suffix.lower() in _CAFFE_ENDINGS or (with_caffemodel and not is_onnx)
+
+
+def refuse_weights(model_file: StrPath, weights_file: StrPath | None) -> None:
+    """Refuse a weights file that comes with a model that is no Caffe network.
+
+    Raises:
+        ModelError: There is one.
+    """
+    if weights_file is not None:
+        raise ModelError(
+            f"A weights file belongs to a Caffe network, but {model_file} is no prototxt. Got {str(weights_file)!r}.",
+            remedy="For an ONNX model leave weights_file out: it holds its weights itself.",
+        )
 
 
 def open_model(
@@ -50,9 +63,5 @@ def open_model(
         return load_caffe_model(
             model_file, weights_file, fold_batch_norm=fold_batch_norm, skip_fusion_layers=skip_fusion_layers
         )
-    if weights_file is not None:
-        raise ModelError(
-            f"A weights file belongs to a Caffe network, but {model_file} is no prototxt. Got {str(weights_file)!r}.",
-            remedy="For an ONNX model leave weights_file out: it holds its weights itself.",
-        )
+    refuse_weights(model_file, weights_file)
     return load_model(model_file, fold_batch_norm=fold_batch_norm, skip_fusion_layers=skip_fusion_layers)

@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from amct_lite.errors import FileError, ModelError
+from amct_lite.files.reading import read_bytes
 from amct_lite.graph.external import check_tensors
 
 __all__ = ["ModelFile", "read_model_file"]
@@ -48,7 +49,7 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
         ModelError: It is no complete ONNX model, or refers to data outside its folder.
     """
     absolute = Path(path).absolute()
-    data = _read_bytes(absolute)
+    data = read_bytes(absolute, "an .onnx file")
     proto = _parse(data, absolute)
     hasher, size_bytes = hashlib.sha256(data), len(data)
     del data
@@ -65,21 +66,6 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
             remedy="Check that the data files are there and that you may read them.",
         ) from error
     return ModelFile(absolute, proto, hasher.hexdigest(), size_bytes)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.exists() and not path.is_file():
-            raise FileError(f"'{path}' is a folder or a device, not a file.", remedy="Pass the path of an .onnx file.")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileError(f"There is no file '{path}'.", remedy="Check the path.") from error
-    except FileError:
-        raise
-    except (OSError, ValueError) as error:
-        raise FileError(
-            f"The file '{path}' cannot be read: {error}.", remedy="Check the path and your rights."
-        ) from error
 
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:

@@ -162,6 +162,20 @@ def test_a_mix_up_of_the_two_files_is_told(tmp_path, model, weights, message):
         amct.create_quant_config(tmp_path / "config.json", model, weights)
 
 
+@pytest.mark.parametrize(
+    "head", ["# \u5377\u79ef\n".encode("gbk"), b"\xef\xbb\xbf"], ids=["gbk comment", "byte order mark"]
+)
+@pytest.mark.parametrize("calibrate", [calibrate_through_session, calibrate_through_pycaffe])
+def test_a_prototxt_in_another_encoding_calibrates_in_the_users_loop(tmp_path, batches, head, calibrate):
+    model = tmp_path / "net.prototxt"
+    model.write_bytes(head + MODEL.read_bytes())
+    amct.create_quant_config(tmp_path / "c.json", model, WEIGHTS, batch_num=3)
+    graph = amct.init(tmp_path / "c.json", model, WEIGHTS, tmp_path / "r.txt")
+    amct.quantize_model(graph, tmp_path / "modified.prototxt", tmp_path / "modified.caffemodel")
+    calibrate(tmp_path / "modified.prototxt", tmp_path / "modified.caffemodel", batches)
+    assert (tmp_path / "r.txt").is_file()
+
+
 def test_ready_made_evaluators_run_a_pair(batches):
     images = np.concatenate(batches)
     labels = amct.InferenceSession(MODEL, WEIGHTS).run(None, {"data": images})[0].argmax(axis=1)
