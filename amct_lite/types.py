@@ -34,6 +34,7 @@ class Technique(StrEnum):
 
     UNIFORM = "uniform"
     NUQ = "nuq"
+    CODEBOOK = "codebook"
 
 
 @dataclass(frozen=True)

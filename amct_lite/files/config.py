@@ -1,17 +1,22 @@
 """The quantization config as data: one source for the JSON file, its checks, and its published schema.
 
 Keys, defaults and order are AMCT's (its manual, "create_quant_config"); what we add is "target", "auto_nuq",
-"act_algo": "minmax", and "nuq" among the activation's parameters.
+"act_algo": "minmax" and "none", "wts_algo": "codebook_quantize", and "nuq" among the activation's parameters.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
+from amct_lite.files.codebook_params import CodebookParams
+from amct_lite.files.strict_model import StrictModel as _Strict
+
 __all__ = [
     "ActivationQuantParams",
     "ArqParams",
     "AutoNuqOptions",
+    "CodebookParams",
+    "FloatActivationParams",
     "IfmrParams",
     "LayerConfig",
     "MinMaxParams",
@@ -22,12 +27,6 @@ __all__ = [
 
 NUM_STEPS_LADDER = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4)
 RATIO_LADDER = (0.5, 0.25, 0.125, 0.0625)
-
-
-class _Strict(BaseModel):
-    """What every part of the config shares: no unknown keys, no silent conversions, read-only."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class NuqActivationParams(_Strict):
@@ -79,12 +78,25 @@ class MinMaxParams(_ActivationParams):
     act_algo: Literal["minmax"]
 
 
+class FloatActivationParams(_Strict):
+    """The layer's input stays float; only its weights are compressed."""
+
+    act_algo: Literal["none"]
+
+    @property
+    def nuq(self) -> None:
+        """Levels of a float tensor are not clustered."""
+        return None
+
+
 def _activation_algorithm(value: Any) -> str | None:
     return str(value.get("act_algo", "ifmr")) if isinstance(value, dict) else getattr(value, "act_algo", None)
 
 
 ActivationQuantParams = Annotated[
-    Annotated[IfmrParams, Tag("ifmr")] | Annotated[MinMaxParams, Tag("minmax")],
+    Annotated[IfmrParams, Tag("ifmr")]
+    | Annotated[MinMaxParams, Tag("minmax")]
+    | Annotated[FloatActivationParams, Tag("none")],
     Discriminator(_activation_algorithm),
 ]
 
@@ -117,7 +129,9 @@ def _weight_algorithm(value: Any) -> str | None:
 
 
 WeightQuantParams = Annotated[
-    Annotated[ArqParams, Tag("arq_quantize")] | Annotated[NuqParams, Tag("nuq_quantize")],
+    Annotated[ArqParams, Tag("arq_quantize")]
+    | Annotated[NuqParams, Tag("nuq_quantize")]
+    | Annotated[CodebookParams, Tag("codebook_quantize")],
     Discriminator(_weight_algorithm),
 ]
 
@@ -209,6 +223,11 @@ _AMCT_ORDER = (
     "channel_wise",
     "num_steps",
     "num_of_iteration",
+    "channels_per_table",
+    "vector_size",
+    "reserve_zero",
+    "level_type",
+    "refine",
     "asymmetric",
     "nuq",
     "target_compression_ratio",

@@ -13,6 +13,8 @@ from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.config import (
     ArqParams,
     AutoNuqOptions,
+    CodebookParams,
+    FloatActivationParams,
     IfmrParams,
     LayerConfig,
     MinMaxParams,
@@ -26,8 +28,12 @@ __all__ = ["config_schema", "read_config", "write_config"]
 
 _ALGORITHM_KEYS = {"activation_quant_params": "act_algo", "weight_quant_params": "wts_algo"}
 _BRANCHES: dict[str, dict[str, type[BaseModel]]] = {
-    "activation_quant_params": {"ifmr": IfmrParams, "minmax": MinMaxParams},
-    "weight_quant_params": {"arq_quantize": ArqParams, "nuq_quantize": NuqParams},
+    "activation_quant_params": {"ifmr": IfmrParams, "minmax": MinMaxParams, "none": FloatActivationParams},
+    "weight_quant_params": {
+        "arq_quantize": ArqParams,
+        "nuq_quantize": NuqParams,
+        "codebook_quantize": CodebookParams,
+    },
 }
 # What was found is quoted, but a whole file put in the wrong place is not.
 _SHORT = reprlib.Repr()

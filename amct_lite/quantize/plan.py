@@ -2,14 +2,27 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from amct_lite.codebook.codebook import LevelType
+from amct_lite.codebook.specification import CodebookSpec
 from amct_lite.errors import ConfigError
-from amct_lite.files.config import ArqParams, LayerConfig, NuqParams, QuantConfig
+from amct_lite.files.config import (
+    ArqParams,
+    CodebookParams,
+    FloatActivationParams,
+    LayerConfig,
+    NuqParams,
+    QuantConfig,
+)
 from amct_lite.files.target import Target, targets_that_allow
+from amct_lite.quantize.weight_rows import num_rows
 from amct_lite.types import Layer, LayerKind, Technique
 
-__all__ = ["LayerPlan", "default_config", "make_plan"]
+__all__ = ["CODEBOOK_OVERHEAD_BYTES", "LayerPlan", "default_config", "make_plan"]
+
+# Names, shapes and operators that unpack one weight, as the ONNX file stores them.
+CODEBOOK_OVERHEAD_BYTES = 1200
 
 
 @dataclass(frozen=True)
@@ -22,6 +35,7 @@ class LayerPlan:
         reason: Why it stays float, as a sentence; None for a layer that is quantized.
         channel_wise: Whether its weight has a scale per output channel.
         with_offset: Whether its activation grid has an offset.
+        codebook: The codebook that its weight becomes; None where it does not become one.
     """
 
     layer: Layer
@@ -29,11 +43,19 @@ class LayerPlan:
     reason: str | None = None
     channel_wise: bool = False
     with_offset: bool = False
+    codebook: CodebookSpec | None = None
 
     @property
-    def weight_params(self) -> ArqParams | NuqParams | None:
+    def weight_params(self) -> ArqParams | NuqParams | CodebookParams | None:
         """How the weight is quantized; None for a layer that stays float or has no weights."""
         return self.config.weight_quant_params if self.config is not None else None
+
+    @property
+    def quantizes_input(self) -> bool:
+        """Whether the layer's input is quantized."""
+        return self.config is not None and not isinstance(
+            self.config.activation_quant_params, FloatActivationParams
+        )
 
 
 def default_config(
@@ -145,6 +167,7 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
             remedy=_remedy(layer, Technique.UNIFORM, "delete its block from the config"),
         )
     _check_nuq(layer, wanted, target)
+    _check_float_input(layer, wanted, target)
     params = wanted.weight_quant_params
     if layer.weight is None:
         if params is not None:
@@ -153,8 +176,12 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
                 layer=layer.name,
                 remedy="Delete them.",
             )
+        if isinstance(wanted.activation_quant_params, FloatActivationParams):
+            return LayerPlan(layer, reason="its input stays float and it has no weights")
         return LayerPlan(layer, wanted, with_offset=_with_offset(layer, wanted, config, target))
     params = params or ArqParams()
+    if isinstance(params, CodebookParams):
+        return _plan_codebook(layer, wanted, params, config, target)
     channel_wise = _channel_wise(layer, params, target)
     larger = _would_be_larger(layer, channel_wise)
     if larger is not None:
@@ -165,6 +192,49 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
         channel_wise=channel_wise,
         with_offset=_with_offset(layer, wanted, config, target),
     )
+
+
+def _plan_codebook(
+    layer: Layer, wanted: LayerConfig, params: CodebookParams, config: QuantConfig, target: Target
+) -> LayerPlan:
+    refusal = target.refusal(layer, Technique.CODEBOOK)
+    if refusal is not None:
+        raise ConfigError(
+            f"The target {target.name!r} does not allow a codebook for this layer's weights: {_as_clause(refusal)}.",
+            layer=layer.name,
+            remedy=_remedy(layer, Technique.CODEBOOK, "use another wts_algo"),
+        )
+    quantized_input = not isinstance(wanted.activation_quant_params, FloatActivationParams)
+    spec = params.specification(quantized_input=quantized_input)
+    if spec.level_type is LevelType.INT8 and spec.channel_scales and not target.allows_channel_wise(layer):
+        if params.channel_wise:
+            raise ConfigError(
+                f"The channel_wise must be False for layer type {layer.op_type} with levels of type int8 here.",
+                layer=layer.name,
+                remedy='Set channel_wise to false, or level_type to "float32".',
+            )
+        spec = replace(spec, channel_scales=False)
+    rows = num_rows(layer)
+    stored = spec.stored_bytes(rows, layer.num_weights // rows) + CODEBOOK_OVERHEAD_BYTES
+    if stored >= 4 * layer.num_weights:
+        why = f"its codebook with all that decodes it takes {stored} bytes, the float weight {4 * layer.num_weights}"
+        return LayerPlan(layer, reason=why)
+    return LayerPlan(
+        layer,
+        wanted,
+        channel_wise=spec.channel_scales,
+        with_offset=quantized_input and _with_offset(layer, wanted, config, target),
+        codebook=spec,
+    )
+
+
+def _check_float_input(layer: Layer, wanted: LayerConfig, target: Target) -> None:
+    if isinstance(wanted.activation_quant_params, FloatActivationParams) and target.deploy_form == "ascend":
+        raise ConfigError(
+            f'act_algo "none" leaves the input float, and the target {target.name!r} only runs integers.',
+            layer=layer.name,
+            remedy='Use another act_algo, or set "target" to "onnxruntime".',
+        )
 
 
 def _check_nuq(layer: Layer, wanted: LayerConfig, target: Target) -> None:
@@ -193,7 +263,8 @@ def _with_offset(layer: Layer, wanted: LayerConfig, config: QuantConfig, target:
     if layer.kind is LayerKind.AVERAGE_POOL and target.deploy_form == "ascend":
         # AscendDequant only multiplies: without weights there is no bias that could take the offset back.
         return False
-    asymmetric = wanted.activation_quant_params.asymmetric
+    params = wanted.activation_quant_params
+    asymmetric = None if isinstance(params, FloatActivationParams) else params.asymmetric
     return config.activation_offset if asymmetric is None else asymmetric
 
 
@@ -220,7 +291,11 @@ def _check_tied(plans: Sequence[LayerPlan]) -> None:
     by_name = {plan.layer.name: plan for plan in plans}
     for plan in plans:
         for other in (by_name[name] for name in plan.layer.tied_with):
-            same_config = plan.weight_params == other.weight_params and plan.channel_wise == other.channel_wise
+            same_config = (plan.weight_params, plan.channel_wise, plan.codebook) == (
+                other.weight_params,
+                other.channel_wise,
+                other.codebook,
+            )
             if not same_config:
                 raise ConfigError(
                     f"It shares its weight with layer {other.layer.name!r}, whose weight is configured differently.",

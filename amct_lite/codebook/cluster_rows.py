@@ -1,0 +1,203 @@
+"""A float weight becomes a codebook: exact clustering, and where data shows what matters, refinement by it."""
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.coordinate_descent import descend
+from amct_lite.codebook.exact_floats import best_float_levels
+from amct_lite.codebook.gptq import gptq_codes
+from amct_lite.codebook.least_squares import fit_scales, fit_tables, output_error
+from amct_lite.codebook.specification import CodebookSpec, Refine
+from amct_lite.codebook.tables import RowTables
+from amct_lite.codebook.vectors import cluster_vectors
+from amct_lite.errors import ParameterError
+from amct_lite.types import FloatArray
+
+__all__ = ["cluster_rows"]
+
+Float64Array = npt.NDArray[np.float64]
+IntpArray = npt.NDArray[np.intp]
+
+MAX_ROUNDS = 8
+MAX_SWEEPS = 3
+
+# Rounds of table, scales and descent end when they gain less than this share of the error.
+SMALL_GAIN = 2e-3
+
+# Fitting a table costs K**2 operations a row and level; beyond this the levels are so dense that it gains nothing.
+MAX_FITTED_LEVELS = 64
+
+INT8_MAX = 127
+
+
+def cluster_rows(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64Array | None = None) -> Codebook:
+    """Finds the codebook of a weight.
+
+    Without `quadratic` the squared error of the weight itself is minimised: exact clustering of the weights divided
+    by their channel's scale, each counting with that scale squared, and the scales fitted to it. With it, the
+    squared error of the layer's output: the same clustering weighted by the diagonal as a start, error feedback
+    onto the table (GPTQ), then, for `lnq`, table, scales and codes in turns.
+
+    Args:
+        rows: Float array, shape (rows, K * groups / groups): one row for each output channel.
+        spec: What the codebook shall look like.
+        quadratic: float64 array, shape (groups, K, K), positive definite: second moments of the inputs of each
+            group of rows; used for `gptq` and `lnq`.
+
+    Returns:
+        The codebook; deterministic.
+
+    Raises:
+        ParameterError: A weight is not finite, or `lnq` is asked of vectors.
+
+    Example:
+        >>> weight = np.array([[0.0, 1.0, 1.1], [2.0, 0.0, 2.2]], np.float32)
+        >>> book = cluster_rows(weight, CodebookSpec(num_levels=2))
+        >>> book.codes.tolist()
+        [[0, 1, 1], [1, 0, 1]]
+    """
+    if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
+        raise ParameterError("Weights to cluster must be a matrix of finite numbers, and not empty.")
+    if spec.vector_size > 1:
+        return cluster_vectors(rows, spec, quadratic=quadratic)
+    values = rows.astype(np.float64)
+    moments = quadratic if spec.refine.uses_moments else None
+    groups = 1 if moments is None else len(moments)
+    weight = values.reshape(groups, -1, values.shape[1])
+    scales = _first_scales(values, spec)
+    importance = None if moments is None else np.diagonal(moments, axis1=1, axis2=2)[:, None, :]
+    tables = _first_tables(weight, scales, spec, importance)
+    scales = scales.reshape(weight.shape[:2])
+    if moments is None:
+        scales, codes = _alternate_without_data(weight, scales, tables, spec)
+    else:
+        codes = gptq_codes(weight, moments, scales, tables)
+        if spec.refine is Refine.LNQ:
+            tables, scales, codes = _alternate(weight, moments, scales, tables, codes, spec)
+    return _stored(weight, moments, scales, tables, codes, spec)
+
+
+def _first_scales(values: Float64Array, spec: CodebookSpec) -> Float64Array:
+    """Root mean square of each row, 1 where a row is zero."""
+    if not spec.channel_scales:
+        return np.ones(len(values))
+    # Divided by the largest weight first, so that no square overflows or vanishes.
+    largest = np.abs(values).max(axis=1)
+    largest[largest == 0.0] = 1.0
+    root = largest * np.sqrt(np.mean(np.square(values / largest[:, None]), axis=1))
+    return np.asarray(np.where(root > np.finfo(np.float32).tiny, root, 1.0))
+
+
+def _first_tables(
+    weight: Float64Array, scales: Float64Array, spec: CodebookSpec, importance: Float64Array | None
+) -> RowTables:
+    rows = scales.size
+    per_table = spec.rows_per_table or rows
+    flat = weight.reshape(rows, -1)
+    relative = np.square(scales / scales.max())[:, None]
+    counted = np.broadcast_to(relative, flat.shape)
+    if importance is not None:
+        counted = (relative.reshape(weight.shape[0], -1, 1) * importance).reshape(flat.shape)
+    normal = flat / scales[:, None]
+    levels = []
+    for start in range(0, rows, per_table):
+        own = slice(start, start + per_table)
+        weights = counted[own] if counted[own].any() else None
+        found = best_float_levels(normal[own], spec.num_levels, weights=weights, reserve_zero=spec.reserve_zero)
+        # Unused levels repeat the highest one: no weight is ever nearer to them.
+        levels.append(np.pad(found.levels, (0, spec.num_levels - found.levels.size), mode="edge"))
+    return RowTables(np.array(levels), np.arange(rows) // per_table)
+
+
+def _alternate_without_data(
+    weight: Float64Array, scales: Float64Array, tables: RowTables, spec: CodebookSpec
+) -> tuple[Float64Array, IntpArray]:
+    """Fits the channel scales to the clustered weights once, and puts every weight on its nearest level again."""
+    flat = weight.reshape(scales.size, -1)
+    codes = tables.nearest(flat / scales.reshape(-1, 1))
+    if spec.channel_scales:
+        chosen = tables.decode(codes)
+        wanted, own = np.sum(chosen * flat, axis=1), np.sum(np.square(chosen), axis=1)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            fitted = (wanted / own).reshape(scales.shape)
+        scales = np.where(np.isfinite(fitted) & (fitted > np.finfo(np.float32).tiny), fitted, scales)
+        codes = tables.nearest(flat / scales.reshape(-1, 1))
+    return scales, codes.reshape(weight.shape)
+
+
+def _alternate(
+    weight: Float64Array,
+    moments: Float64Array,
+    scales: Float64Array,
+    tables: RowTables,
+    codes: IntpArray,
+    spec: CodebookSpec,
+) -> tuple[RowTables, Float64Array, IntpArray]:
+    """LNQ: scales and table in closed form, codes by coordinate descent, until a round gains almost nothing."""
+    error = _error(weight, moments, scales, tables, codes)
+    for _ in range(MAX_ROUNDS):
+        new_scales, new_tables, new_codes = scales, tables, codes
+        if spec.channel_scales:
+            new_scales = fit_scales(weight, moments, scales, _decoded(tables, codes))
+        if spec.num_levels <= MAX_FITTED_LEVELS:
+            new_tables, new_codes = fit_tables(weight, moments, new_scales, tables, codes, keep_zero=spec.reserve_zero)
+        new_codes = descend(weight, moments, new_scales, new_tables, new_codes, max_sweeps=MAX_SWEEPS)
+        new_error = _error(weight, moments, new_scales, new_tables, new_codes)
+        if not new_error < error:
+            break
+        gain, error = 1.0 - new_error / error, new_error
+        scales, tables, codes = new_scales, new_tables, new_codes
+        if gain < SMALL_GAIN:
+            break
+    return tables, scales, codes
+
+
+def _stored(
+    weight: Float64Array,
+    moments: Float64Array | None,
+    scales: Float64Array,
+    tables: RowTables,
+    codes: IntpArray,
+    spec: CodebookSpec,
+) -> Codebook:
+    """Rounds levels and scales to what is stored; codes are chosen once more where that moved the levels."""
+    rows = scales.size
+    if spec.level_type is LevelType.INT8:
+        # The highest level becomes 127; the channels' scales (or the one for all) take the rest.
+        step = np.abs(tables.levels).max() / INT8_MAX
+        step = step if step > 0.0 else 1.0
+        levels, scales = np.clip(np.rint(tables.levels / step), -INT8_MAX, INT8_MAX), scales * step
+    else:
+        dtype = np.dtype(spec.level_type.value)
+        with np.errstate(over="ignore"):
+            levels = tables.levels.astype(dtype).astype(np.float64)
+        levels = np.clip(levels, np.finfo(dtype).min, np.finfo(dtype).max)
+    scales = scales.astype(np.float32).astype(np.float64)
+    tables = RowTables(levels, tables.table_of_row)
+    if spec.level_type is not LevelType.FLOAT32:
+        codes = (
+            tables.nearest(weight.reshape(rows, -1) / scales.reshape(-1, 1)).reshape(weight.shape)
+            if moments is None
+            else descend(weight, moments, scales, tables, codes, max_sweeps=1)
+        )
+    one_scale = not spec.channel_scales
+    return Codebook(
+        tables=levels.astype(np.float32)[:, :, None],
+        codes=codes.reshape(rows, -1).astype(np.uint8),
+        scales=scales.reshape(-1)[:1].astype(np.float32) if one_scale else scales.reshape(-1).astype(np.float32),
+        num_columns=weight.shape[2],
+        rows_per_table=spec.rows_per_table or rows,
+        level_type=spec.level_type,
+    )
+
+
+def _error(
+    weight: Float64Array, moments: Float64Array, scales: Float64Array, tables: RowTables, codes: IntpArray
+) -> float:
+    return output_error(weight, moments, _decoded(tables, codes) * scales[:, :, None])
+
+
+def _decoded(tables: RowTables, codes: IntpArray) -> Float64Array:
+    flat = codes.reshape(-1, codes.shape[2])
+    return tables.decode(flat).reshape(codes.shape)

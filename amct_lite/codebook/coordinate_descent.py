@@ -1,0 +1,70 @@
+"""Coordinate descent over codes: each weight in turn takes the level that is best given all the others.
+
+The assignment half of LNQ (Kim et al. 2025, "GuidedQuant: Large Language Model Quantization via Exploiting End Loss
+Guidance", arXiv 2505.07004, section 4): no move can raise the layer's output error.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.codebook.tables import RowTables
+
+__all__ = ["descend"]
+
+Float64Array = npt.NDArray[np.float64]
+IntpArray = npt.NDArray[np.intp]
+
+BLOCK = 64
+
+# Sweeps end when fewer than this share of the codes change.
+FEW_CHANGES = 1e-3
+
+
+def descend(
+    weight: Float64Array,
+    quadratic: Float64Array,
+    scales: Float64Array,
+    tables: RowTables,
+    codes: IntpArray,
+    *,
+    max_sweeps: int,
+) -> IntpArray:
+    """Improves codes by sweeps over the columns.
+
+    Args:
+        weight: float64 array, shape (groups, rows, K).
+        quadratic: float64 array, shape (groups, K, K), positive definite.
+        scales: float64 array, shape (groups, rows).
+        tables: The levels of all groups * rows rows.
+        codes: Shape (groups, rows, K), where to start.
+        max_sweeps: Sweeps at most.
+
+    Returns:
+        Codes, shape (groups, rows, K); their error is not greater than that of the start.
+    """
+    groups, rows, size = weight.shape
+    codes = codes.copy()
+    quantized = tables.decode(codes.reshape(groups * rows, size)).reshape(weight.shape) * scales[:, :, None]
+    gradient = (weight - quantized) @ quadratic
+    diagonal = np.diagonal(quadratic, axis1=1, axis2=2)
+    for _ in range(max_sweeps):
+        changed = 0
+        for start in range(0, size, BLOCK):
+            stop = min(start + BLOCK, size)
+            near = quadratic[:, start:stop, start:stop]
+            moves = np.empty((groups, rows, stop - start))
+            for column in range(start, stop):
+                inner = column - start
+                best = quantized[:, :, column] + gradient[:, :, column] / diagonal[:, None, column]
+                chosen = tables.nearest((best / scales).reshape(-1))
+                values = tables.decode(chosen).reshape(groups, rows) * scales
+                chosen = chosen.reshape(groups, rows)
+                changed += int(np.count_nonzero(chosen != codes[:, :, column]))
+                move = quantized[:, :, column] - values
+                codes[:, :, column], quantized[:, :, column], moves[:, :, inner] = chosen, values, move
+                gradient[:, :, start:stop] += move[:, :, None] * near[:, None, inner]
+            gradient[:, :, :start] += moves @ quadratic[:, start:stop, :start]
+            gradient[:, :, stop:] += moves @ quadratic[:, start:stop, stop:]
+        if changed < FEW_CHANGES * codes.size:
+            break
+    return codes

@@ -1,0 +1,71 @@
+"""Error feedback: the weights still open make up for what rounding the earlier ones did.
+
+Frantar et al. 2023, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", arXiv
+2210.17323, algorithm 1, with the columns in order of falling diagonal and rounding to a table of levels instead of
+a uniform grid.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.codebook.tables import RowTables
+
+__all__ = ["gptq_codes", "inverse_factor"]
+
+Float64Array = npt.NDArray[np.float64]
+IntpArray = npt.NDArray[np.intp]
+
+# Columns whose feedback to the rest is given at once: large enough for matrix products, small enough for the cache.
+BLOCK = 64
+
+
+def gptq_codes(weight: Float64Array, quadratic: Float64Array, scales: Float64Array, tables: RowTables) -> IntpArray:
+    """Chooses a code for every weight, column by column, and feeds each column's error to those not yet chosen.
+
+    Args:
+        weight: float64 array, shape (groups, rows, K).
+        quadratic: float64 array, shape (groups, K, K), positive definite.
+        scales: float64 array, shape (groups, rows).
+        tables: The levels of all groups * rows rows.
+
+    Returns:
+        Codes, shape (groups, rows, K).
+    """
+    groups, rows, size = weight.shape
+    order = np.argsort(-np.diagonal(quadratic, axis1=1, axis2=2), axis=1, kind="stable")
+    feedback = inverse_factor(np.take_along_axis(_take_rows(quadratic, order), order[:, None, :], axis=2))
+    left = np.take_along_axis(weight, order[:, None, :], axis=2)
+    codes = np.empty(weight.shape, np.intp)
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
+        errors = np.empty((groups, rows, stop - start))
+        for column in range(start, stop):
+            chosen = tables.nearest((left[:, :, column] / scales).reshape(-1))
+            codes[:, :, column] = chosen.reshape(groups, rows)
+            decoded = tables.decode(chosen).reshape(groups, rows) * scales
+            error = (left[:, :, column] - decoded) / feedback[:, None, column, column]
+            errors[:, :, column - start] = error
+            left[:, :, column + 1 : stop] -= error[:, :, None] * feedback[:, None, column, column + 1 : stop]
+        left[:, :, stop:] -= errors @ feedback[:, start:stop, stop:]
+    chosen_codes = np.empty_like(codes)
+    np.put_along_axis(chosen_codes, np.broadcast_to(order[:, None, :], codes.shape), codes, axis=2)
+    return chosen_codes
+
+
+def inverse_factor(quadratic: Float64Array) -> Float64Array:
+    """Upper triangular U with U' U = H^-1; the diagonal is raised tenfold where rounding leaves no positive matrix."""
+    size = quadratic.shape[-1]
+    ridge = np.zeros(len(quadratic))
+    mean = np.trace(quadratic, axis1=1, axis2=2) / size
+    for exponent in range(-10, 4):
+        try:
+            inverse = np.linalg.inv(quadratic + ridge[:, None, None] * np.eye(size))
+            inverse = (inverse + inverse.transpose(0, 2, 1)) / 2.0
+            return np.asarray(np.linalg.cholesky(inverse).transpose(0, 2, 1))
+        except np.linalg.LinAlgError:
+            ridge = mean * 10.0**exponent
+    return np.broadcast_to(np.eye(size), quadratic.shape)  # no correlations that rounding can make sense of
+
+
+def _take_rows(matrices: Float64Array, order: IntpArray) -> Float64Array:
+    return np.asarray(np.take_along_axis(matrices, order[:, :, None], axis=1))

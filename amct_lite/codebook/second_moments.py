@@ -1,0 +1,85 @@
+"""What a layer's inputs look like: second moments with and without quantization in front of the layer.
+
+The squared error that a layer makes at its output is a quadratic form of its weights' error, and these moments are
+its matrix. Inputs come in groups (a grouped or depthwise convolution sees a part of its channels for each group).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["SecondMoments", "asymmetric_target", "damped"]
+
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SecondMoments:
+    """Means over input vectors x of the quantized network and their twins z of the float network.
+
+    Attributes:
+        quadratic: float64 array, shape (groups, K, K): mean of x x'.
+        cross: float64 array, shape (groups, K, K): mean of z x'.
+        quantized_mean: float64 array, shape (groups, K): mean of x.
+        float_mean: float64 array, shape (groups, K): mean of z.
+        count: How many vectors were seen.
+    """
+
+    quadratic: Float64Array
+    cross: Float64Array
+    quantized_mean: Float64Array
+    float_mean: Float64Array
+    count: int
+
+    def centred(self) -> "SecondMoments":
+        """The same about the means: what is left for the weights where a bias takes care of the mean."""
+        x, z = self.quantized_mean[:, :, None], self.float_mean[:, :, None]
+        across = x.transpose(0, 2, 1)
+        return SecondMoments(
+            self.quadratic - x * across,
+            self.cross - z * across,
+            np.zeros_like(self.quantized_mean),
+            np.zeros_like(self.float_mean),
+            self.count,
+        )
+
+
+def damped(quadratic: Float64Array, damping: float) -> Float64Array:
+    """Adds a share of the mean diagonal to the diagonal, so that directions the data never showed count a little.
+
+    Args:
+        quadratic: float64 array, shape (groups, K, K), symmetric and positive semi-definite.
+        damping: The share, > 0.
+
+    Returns:
+        float64 array of the same shape, positive definite; the identity for a group without any signal.
+    """
+    size = quadratic.shape[-1]
+    signal = np.trace(quadratic, axis1=1, axis2=2) / size
+    dead = ~(signal > np.finfo(np.float64).tiny / damping)
+    ridge = np.where(dead, 1.0, damping * signal)
+    return np.asarray(np.where(dead[:, None, None], 0.0, quadratic) + ridge[:, None, None] * np.eye(size))
+
+
+def asymmetric_target(weight: Float64Array, moments: SecondMoments, damping: float) -> Float64Array:
+    """The float weight that gives, from quantized inputs, most nearly the float network's outputs.
+
+    Minimises sum over vectors |W z - T x|**2 + ridge * |T - W|**2, so T = W (C + ridge) (H + ridge)^-1 with
+    H = mean x x' and C = mean z x': the layer takes back what quantizing the layers before it did (Li et al. 2025,
+    "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration", arXiv 2504.02692, there inside the
+    error feedback, here in closed form before it).
+
+    Args:
+        weight: float64 array, shape (groups, rows, K).
+        moments: Of the layer's inputs.
+        damping: The ridge as a share of the mean diagonal of H.
+
+    Returns:
+        float64 array of the weight's shape.
+    """
+    quadratic = damped(moments.quadratic, damping)
+    drift = weight @ (moments.cross - moments.quadratic)
+    dead = np.trace(moments.quadratic, axis1=1, axis2=2) <= 0.0
+    drift[dead] = 0.0
+    return np.asarray(weight + np.linalg.solve(quadratic, drift.transpose(0, 2, 1)).transpose(0, 2, 1))

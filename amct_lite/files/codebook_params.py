@@ -1,0 +1,71 @@
+"""The parameters of "codebook_quantize" in the config."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from amct_lite.codebook.codebook import LevelType
+from amct_lite.codebook.specification import CodebookSpec, Refine
+from amct_lite.files.strict_model import StrictModel
+
+__all__ = ["CodebookParams"]
+
+
+class CodebookParams(StrictModel):
+    """Weights as packed indices into a few levels: small on disk."""
+
+    wts_algo: Literal["codebook_quantize"]
+    num_bits: int = Field(default=4, ge=1, le=8, description="Bits of a stored index; 2**num_bits levels a table.")
+    num_steps: int | None = Field(
+        default=None, ge=2, le=256, description="Levels of a table where they are not 2**num_bits."
+    )
+    channel_wise: bool | None = Field(
+        default=None, description="A scale per output channel; by default where several channels share a table."
+    )
+    channels_per_table: int = Field(
+        default=0, ge=0, description="Neighbouring output channels that share a table; 0: one table for the layer."
+    )
+    vector_size: Literal[1, 2, 4] = Field(default=1, description="Neighbouring weights that one index stands for.")
+    reserve_zero: bool = Field(default=False, description="Whether one level is exactly 0.")
+    level_type: LevelType | None = Field(
+        default=None,
+        strict=False,
+        description="How levels are stored; by default int8 where the input is quantized, so that integer kernels"
+        " run, else float32.",
+    )
+    refine: Refine | None = Field(
+        default=None,
+        strict=False,
+        description="What calibration data is used for; by default lnq, or gptq for vectors.",
+    )
+
+    @model_validator(mode="after")
+    def _steps_fit_the_bits(self) -> "CodebookParams":
+        if self.num_steps is not None and "num_bits" in self.model_fields_set and self.num_steps > 2**self.num_bits:
+            raise ValueError(f"num_steps must be at most 2**num_bits = {2**self.num_bits}")
+        if self.vector_size > 1 and self.refine is Refine.LNQ:
+            raise ValueError("refine must be none, bias or gptq where vector_size is not 1")
+        return self
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of a table."""
+        return self.num_steps if self.num_steps is not None else 2**self.num_bits
+
+    def specification(self, *, quantized_input: bool) -> CodebookSpec:
+        """The codebook that these parameters ask for.
+
+        Args:
+            quantized_input: Whether the layer's input is quantized.
+        """
+        shared = self.channels_per_table != 1 and self.vector_size == 1
+        integers = quantized_input and self.level_type is None
+        return CodebookSpec(
+            num_levels=self.num_levels,
+            rows_per_table=self.channels_per_table,
+            channel_scales=shared if self.channel_wise is None else self.channel_wise,
+            vector_size=self.vector_size,
+            reserve_zero=self.reserve_zero,
+            level_type=LevelType.INT8 if integers else self.level_type or LevelType.FLOAT32,
+            refine=self.refine or (Refine.LNQ if self.vector_size == 1 else Refine.GPTQ),
+        )
