@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from amct_lite.calibration.histogram import Histogram
 from amct_lite.calibration.moments import ChannelMoments
 from amct_lite.errors import CalibrationError, FileError, ParameterError
 from amct_lite.files.atomic import write_bytes_atomically
+from amct_lite.files.npz import npz_bytes
 from amct_lite.types import FloatArray, Layer
 
 __all__ = ["Statistics", "load_statistics", "save_statistics", "statistics_digest"]
@@ -89,7 +88,7 @@ def save_statistics(statistics: Statistics, path: Path, keys: Mapping[str, str])
         path: An .npz file.
         keys: What they depend on (digests of model, config, data); asked for again on loading.
     """
-    write_bytes_atomically(path, _deterministic_npz(_to_arrays(statistics, keys)))
+    write_bytes_atomically(path, npz_bytes(_to_arrays(statistics, keys)))
 
 
 def statistics_digest(statistics: Statistics) -> str:
@@ -162,14 +161,3 @@ def _from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> S
         statistics._histograms[name] = Histogram.from_arrays(parts["histogram"])
         statistics._moments[name] = ChannelMoments.from_arrays(parts["moments"])
     return statistics
-
-
-def _deterministic_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An .npz as bytes; numpy's own writer stamps the current time into it."""
-    buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            data = BytesIO()
-            np.lib.format.write_array(data, np.asanyarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), data.getvalue())
-    return buffer.getvalue()

@@ -1,6 +1,6 @@
 """Edits on a clone of a model's graph: constants and nodes with unique names, put where they are first needed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class GraphEditor:
         self.opset_version: int = self.ir.opset_imports.get("", 0)
         self._nodes = {node.name: node for node in self.graph}
         self._names = _all_value_names(self.graph)
+        self._shared: dict[str, ir.Value] = {}
 
     def node_of(self, layer: Layer) -> ir.Node:
         """The node of a layer."""
@@ -37,6 +38,22 @@ class GraphEditor:
     def constant(self, name: str, array: npt.NDArray[np.generic] | np.generic) -> ir.Value:
         """A new initializer; its name gets a suffix where it is taken."""
         return add_initializer(self.graph, self._unique(name), np.asarray(array))
+
+    def shared(self, key: str, make: Callable[[], ir.Value]) -> ir.Value:
+        """What several layers use: made at the first call with a key, found again at later ones.
+
+        Args:
+            key: Says what it is.
+            make: Makes it of constants alone; its nodes must stand where all users come later, as before `first`.
+        """
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
+
+    @property
+    def first(self) -> ir.Node:
+        """The node that stands first in the graph."""
+        return self.graph[0]
 
     def insert(
         self,

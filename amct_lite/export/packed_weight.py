@@ -1,0 +1,234 @@
+"""A codebook in front of a layer, in stock operators of opset 13: packed codes, levels, channel scales.
+
+ONNX Runtime folds these operators when it loads a model: the file is small, and the loaded weight is a plain one.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.errors import ExportError
+from amct_lite.export.editor import GraphEditor
+from amct_lite.export.packed_codes import insert_codes, insert_lookup, take_first, with_shape
+from amct_lite.quantize.weight_rows import WeightLayout
+
+__all__ = ["MakeWeight", "dense_weight", "int8_weight", "packed_weight"]
+
+MakeWeight = Callable[[GraphEditor, ir.Node, Codebook, WeightLayout, str], ir.Value]
+"""Adds a form of a codebook in front of a node and returns the weight."""
+
+_FLOAT = int(ir.DataType.FLOAT)
+_INT32 = int(ir.DataType.INT32)
+
+
+def packed_weight(
+    editor: GraphEditor, before: ir.Node, codebook: Codebook, layout: WeightLayout, name: str
+) -> ir.Value:
+    """Insert packed codes and the operators that decode them.
+
+    Args:
+        editor: The graph, opset 13 or newer.
+        before: The node that the weight is for, or the first of several.
+        codebook: The weight, rows as in `layout`.
+        layout: How the stored weight is laid out.
+        name: Begins the names of what is added.
+
+    Returns:
+        float32 of the stored weight's shape, bit-equal to `layout.from_rows(codebook.decode())`.
+
+    Raises:
+        ExportError: The codebook has not the rows and columns of the layer.
+    """
+    _check(codebook, layout)
+    levels = _levels(editor, codebook, name)
+    if codebook.level_type is not LevelType.FLOAT32:
+        levels = editor.insert(before, "Cast", [levels], f"{name}.levels.float", {"to": _FLOAT})
+    scales = codebook.scales if codebook.scales.size > 1 else None
+    if scales is None and codebook.scales[0] != 1:
+        # One scale for all rows: levels are fewer than weights, and the product is the same number.
+        scale = editor.constant(f"{name}.scale", codebook.scales.reshape(()))
+        levels = editor.insert(before, "Mul", [levels, scale], f"{name}.levels.scaled")
+    return _placed(editor, before, codebook, layout, levels, scales, name)
+
+
+def int8_weight(editor: GraphEditor, before: ir.Node, codebook: Codebook, layout: WeightLayout, name: str) -> ir.Value:
+    """Insert packed codes that become int8 values under DequantizeLinear, for runtimes with integer kernels.
+
+    Codes of 8 bits are stored as the int8 values themselves.
+
+    Args:
+        editor: The graph, opset 13 or newer.
+        before: The node that the weight is for, or the first of several.
+        codebook: The weight, with INT8 levels, rows as in `layout`.
+        layout: How the stored weight is laid out.
+        name: Begins the names of what is added.
+
+    Returns:
+        float32 of the stored weight's shape, bit-equal to `layout.from_rows(codebook.decode())`.
+
+    Raises:
+        ExportError: The codebook has not the rows and columns of the layer, its levels are not INT8, or its scales
+            run along no axis of the stored weight.
+    """
+    _check(codebook, layout)
+    if codebook.level_type is not LevelType.INT8:
+        raise ExportError(f"Levels of type {codebook.level_type} are no int8 weights.", layer=layout.layer)
+    axis = layout.scale_axis
+    if codebook.scales.size > 1 and axis is None:
+        raise ExportError(
+            "DequantizeLinear takes scales along one axis, and the output channels of a grouped transposed "
+            "convolution run along none.",
+            layer=layout.layer,
+            remedy="Give the layer one scale, or store it packed.",
+        )
+    if codebook.code_bits == 8:
+        values = editor.constant(f"{name}.values", layout.from_rows(_int8_rows(codebook)))
+    else:
+        levels = _levels(editor, codebook, name)
+        values = _placed(editor, before, codebook, layout, levels, None, f"{name}.values")
+    scales = codebook.scales if codebook.scales.size > 1 else codebook.scales.reshape(())
+    scale = editor.constant(f"{name}.scale", scales)
+    zero_point = editor.constant(f"{name}.zero_point", np.zeros(scales.shape, np.int8))
+    attributes = {"axis": axis} if scales.ndim else {}
+    return editor.insert(before, "DequantizeLinear", [values, scale, zero_point], name, attributes)
+
+
+def dense_weight(
+    editor: GraphEditor, _before: ir.Node, codebook: Codebook, layout: WeightLayout, name: str
+) -> ir.Value:
+    """Add the decoded weight as a plain float32 initializer; arguments as for `packed_weight`."""
+    _check(codebook, layout)
+    return editor.constant(name, layout.from_rows(codebook.decode()))
+
+
+def _check(codebook: Codebook, layout: WeightLayout) -> None:
+    found = (codebook.codes.shape[0], codebook.num_columns)
+    if found != (layout.rows, layout.columns):
+        raise ExportError(
+            f"The codebook has {found[0]} rows and {found[1]} columns, the layer {layout.rows} and {layout.columns}.",
+            layer=layout.layer,
+        )
+
+
+def _int8_rows(codebook: Codebook) -> npt.NDArray[np.int8]:
+    unscaled = Codebook(
+        codebook.tables,
+        codebook.codes,
+        np.ones(1, np.float32),
+        codebook.num_columns,
+        codebook.rows_per_table,
+        codebook.level_type,
+    )
+    return unscaled.decode().astype(np.int8)
+
+
+def _levels(editor: GraphEditor, codebook: Codebook, name: str) -> ir.Value:
+    """The levels of all tables as stored, shape (tables * levels,), or (tables * levels, vector_size) of vectors."""
+    shape = (-1,) if codebook.vector_size == 1 else (-1, codebook.vector_size)
+    return editor.constant(f"{name}.levels", codebook.tables.astype(codebook.level_type.value).reshape(shape))
+
+
+def _placed(
+    editor: GraphEditor,
+    before: ir.Node,
+    codebook: Codebook,
+    layout: WeightLayout,
+    levels: ir.Value,
+    scales: npt.NDArray[np.float32] | None,
+    name: str,
+) -> ir.Value:
+    """Look the levels up, scale the rows, and give them the stored weight's shape."""
+    if codebook.vector_size > 1:
+        return _placed_vectors(editor, before, codebook, layout, levels, scales, name)
+    # Codes of single weights are packed in the order of the stored weight: the graph need not transpose.
+    codes = codebook.codes.reshape(layout.split_shape).transpose(layout.permutation)
+    tables = _table_of_row(codebook).reshape(layout.row_shape).transpose(layout.permutation)
+    value = _looked_up(editor, before, codebook, codes, tables, levels, name)
+    if scales is not None:
+        shaped = scales.reshape(layout.row_shape).transpose(layout.permutation)
+        value = _scaled(editor, before, value, codes.shape, shaped, name)
+        if codes.shape == layout.weight_shape:
+            return value
+    return with_shape(editor, before, value, layout.weight_shape, name)
+
+
+def _placed_vectors(
+    editor: GraphEditor,
+    before: ir.Node,
+    codebook: Codebook,
+    layout: WeightLayout,
+    levels: ir.Value,
+    scales: npt.NDArray[np.float32] | None,
+    name: str,
+) -> ir.Value:
+    """The same for codes that stand for neighbouring columns: unpacked as rows, then transposed where need be."""
+    codes, columns = codebook.codes, codebook.codes.shape[1] * codebook.vector_size
+    value = _looked_up(editor, before, codebook, codes, _table_of_row(codebook)[:, None], levels, name)
+    if columns > codebook.num_columns:
+        value = with_shape(editor, before, value, (codes.shape[0], columns), f"{name}.padded")
+        value = take_first(editor, before, value, codebook.num_columns, 1, f"{name}.unpadded")
+    if scales is not None:
+        value = _scaled(editor, before, value, layout.split_shape, scales.reshape(layout.row_shape), name)
+    if not layout.keeps_order:
+        if scales is None:
+            value = with_shape(editor, before, value, layout.split_shape, f"{name}.rows")
+        value = editor.insert(before, "Transpose", [value], name, {"perm": list(layout.permutation)})
+        if layout.stored(layout.split_shape) == layout.weight_shape:
+            return value
+    elif scales is not None and layout.split_shape == layout.weight_shape:
+        return value
+    return with_shape(editor, before, value, layout.weight_shape, name)
+
+
+def _scaled(
+    editor: GraphEditor,
+    before: ir.Node,
+    value: ir.Value,
+    shape: tuple[int, ...],
+    scales: npt.NDArray[np.float32],
+    name: str,
+) -> ir.Value:
+    value = with_shape(editor, before, value, shape, f"{name}.unscaled")
+    return editor.insert(before, "Mul", [value, editor.constant(f"{name}.scales", scales)], name)
+
+
+def _looked_up(
+    editor: GraphEditor,
+    before: ir.Node,
+    codebook: Codebook,
+    codes: npt.NDArray[np.uint8],
+    table_of_row: npt.NDArray[np.intp],
+    levels: ir.Value,
+    name: str,
+) -> ir.Value:
+    """The levels of all codes, in the order of `codes`; the value's own shape is any that holds so many."""
+    bits, one_table = codebook.code_bits, codebook.tables.shape[0] == 1
+    if one_table and codebook.vector_size == 1:
+        return insert_lookup(editor, before, levels, codebook.num_levels, codes, bits, name)
+    index = insert_codes(editor, before, codes, bits, name)
+    if not one_table:
+        index = with_shape(editor, before, index, codes.shape, f"{name}.code")
+        offsets = _offsets(editor, before, codebook, table_of_row, name)
+        index = editor.insert(before, "Add", [index, offsets], f"{name}.index")
+    if codebook.vector_size > 1:
+        return editor.insert(before, "Gather", [levels, index], f"{name}.values")
+    index = with_shape(editor, before, index, (-1,), f"{name}.index")
+    return editor.insert(before, "GatherElements", [levels, index], f"{name}.values")
+
+
+def _table_of_row(codebook: Codebook) -> npt.NDArray[np.intp]:
+    return np.arange(codebook.codes.shape[0]) // codebook.rows_per_table
+
+
+def _offsets(
+    editor: GraphEditor, before: ir.Node, codebook: Codebook, table_of_row: npt.NDArray[np.intp], name: str
+) -> ir.Value:
+    """Where the table of each row begins, int32, shaped to add to the codes."""
+    smallest = np.min_scalar_type(codebook.tables.shape[0] - 1)
+    numbers = editor.constant(f"{name}.tables", table_of_row.astype(smallest))
+    wide = editor.insert(before, "Cast", [numbers], f"{name}.tables.int32", {"to": _INT32})
+    levels = editor.constant(f"{name}.num_levels", np.int32(codebook.num_levels))
+    return editor.insert(before, "Mul", [wide, levels], f"{name}.offsets")
