@@ -84,10 +84,10 @@ def fit_tables(
         system[np.diag_indices_from(system)] *= 1.0 + 1e-9
         fixed = normal[np.ix_(free, ~free)] @ levels[table, ~free]
         levels[table, free] = np.linalg.lstsq(system, right[free] - fixed, rcond=None)[0]
-    order = np.argsort(levels, axis=1, kind="stable")
-    place = np.argsort(order, axis=1)
-    moved = place[table_of_row[:, :, None], codes]
-    return RowTables(np.take_along_axis(levels, order, axis=1), tables.table_of_row), moved.astype(np.intp)
+    order: IntpArray = np.argsort(levels, axis=1, kind="stable")
+    place: IntpArray = np.argsort(order, axis=1)
+    moved: IntpArray = place[table_of_row[:, :, None], codes]
+    return RowTables(np.take_along_axis(levels, order, axis=1), tables.table_of_row), moved
 
 
 def _normal_equations(

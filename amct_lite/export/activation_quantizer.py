@@ -21,12 +21,24 @@ class QuantizedTensor:
     zero_point: ir.Value
 
 
-QuantizerKey = tuple[str, float, int, tuple[int, ...] | None]
+QuantizerKey = tuple[str, float, int, bool, tuple[int, ...] | None]
 
 
-def quantizer_key(layer: QuantizedLayer) -> QuantizerKey:
-    """Layers with the same key quantize the same tensor in the same way and share one quantizer."""
-    return (layer.layer.activation, layer.grid.scale, layer.grid.offset, layer.activation_levels)
+def quantizer_key(layer: QuantizedLayer) -> QuantizerKey | None:
+    """Layers with the same key quantize the same tensor in the same way and share one quantizer.
+
+    Returns:
+        The key; None where the tensor stays float.
+    """
+    if layer.grid is None:
+        return None
+    return (
+        layer.layer.activation,
+        layer.grid.scale,
+        layer.grid.offset,
+        layer.runs_on_integers,
+        layer.activation_levels,
+    )
 
 
 def quantize_tensor(editor: GraphEditor, layer: QuantizedLayer) -> QuantizedTensor:
@@ -35,6 +47,7 @@ def quantize_tensor(editor: GraphEditor, layer: QuantizedLayer) -> QuantizedTens
     uint8 with zero point offset + 128 is the same real grid as AMCT's int8 with offset, and the one that ONNX
     Runtime's integer kernels are fast on.
     """
+    assert layer.grid is not None
     node, name = editor.node_of(layer.layer), layer.layer.name
     scale = editor.constant(f"{name}.quant.scale", np.float32(layer.grid.scale))
     zero_point = editor.constant(f"{name}.quant.zero_point", np.uint8(layer.grid.offset + 128))

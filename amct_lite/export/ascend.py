@@ -47,6 +47,7 @@ def pack_dequant_param(deq_scale: npt.NDArray[np.float32], shift_bit: int = 0) -
 
 
 def _quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    assert layer.grid is not None
     name = layer.layer.name
     activation = node.inputs[layer.layer.activation_index]
     attributes = {
@@ -76,6 +77,7 @@ def _int32_bias(editor: GraphEditor, _node: ir.Node, layer: QuantizedLayer) -> i
 
 
 def _dequantize_output(editor: GraphEditor, layer: QuantizedLayer) -> None:
+    assert layer.grid is not None
     node, name = editor.node_of(layer.layer), f"{layer.layer.name}.dequant"
     float_bias = node.inputs[2] if layer.bias is None and len(node.inputs) > 2 else None
     if float_bias is not None:

@@ -58,8 +58,8 @@ def fake_quant_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], fol
     _take_out_folded(editor, layers, folded)
     _insert_quantizers(editor, layers, _python_layer)
     for layer in layers:
-        bias = None if layer.bias is None else layer.decode_bias()
-        if layer.weight is not None:
+        bias = layer.decode_bias() if layer.has_bias else None
+        if layer.has_weight:
             weight = _in_caffe_order(editor.layer(layer.layer.name), layer, layer.decode_weight())
             _set_blobs(editor.layer(layer.layer.name), weight, bias, float_blob, float_blob)
     return editor.pair()
@@ -134,6 +134,8 @@ def _insert_quantizers(
     """Put a quantizer in front of each layer; layers that quantize the same blob alike share one."""
     tops: dict[Any, str] = {}
     for layer in layers:
+        if layer.grid is None:
+            continue
         name = layer.layer.name
         message = editor.layer(name)
         key = (editor.bottom_value(name), layer.grid, layer.activation_levels)
@@ -147,6 +149,7 @@ def _insert_quantizers(
 
 def _python_layer(layer: QuantizedLayer, bottom: str, top: str) -> Any:
     grid = layer.grid
+    assert grid is not None
     levels = None if layer.activation_levels is None else list(layer.activation_levels)
     parameters = {"scale": grid.scale, "offset": grid.offset, "num_bits": grid.num_bits, "levels": levels}
     message = _new_layer(f"{layer.layer.name}_0_quant_layer", "Python", bottom, top)
@@ -164,6 +167,7 @@ def _quant_layer(layer: QuantizedLayer, bottom: str, top: str) -> Any:
             layer=name,
             remedy="Leave activation NUQ out of its config, or save the fake-quant pair alone: save_type 'Fakequant'.",
         )
+    assert layer.grid is not None
     message = _new_layer(f"{name}_0_quant_layer", "Quant", bottom, top)
     message.quant_param.with_offset = layer.grid.offset != 0
     message.quant_param.scale = float(np.float32(1) / np.float32(layer.grid.scale))
@@ -176,6 +180,7 @@ def _dequant_layer(message: Any, layer: QuantizedLayer) -> Any:
     """In place on the layer's top, so that every name stays."""
     top = message.top[0]
     dequant = _new_layer(f"{message.name}_dequant_layer", "DeQuant", top, top)
+    assert layer.grid is not None
     scale = layer.bias_scale() if layer.weight is not None else np.array([layer.grid.scale], np.float32)
     dequant.dequant_param.channel_wise = scale.size > 1
     dequant.dequant_param.object_layer = message.name

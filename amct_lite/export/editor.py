@@ -74,6 +74,22 @@ class GraphEditor:
         self.graph.insert_before(before, node)
         return node.outputs[0]
 
+    def dequantize(
+        self,
+        before: ir.Node,
+        values: npt.NDArray[np.generic],
+        scales: npt.NDArray[np.float32],
+        name: str,
+        axis: int | None,
+    ) -> ir.Value:
+        """A constant under DequantizeLinear; with one scale it is a scalar, with several it runs along an axis."""
+        shaped = scales if axis is not None else scales.reshape(())
+        scale = self.constant(f"{name}.scale", shaped)
+        zero_point = self.constant(f"{name}.zero_point", np.zeros(shaped.shape, values.dtype))
+        attributes = {} if axis is None else {"axis": axis}
+        inputs = [self.constant(name, values), scale, zero_point]
+        return self.insert(before, "DequantizeLinear", inputs, f"{name}.dequant", attributes)
+
     def insert_after_output(
         self,
         node: ir.Node,

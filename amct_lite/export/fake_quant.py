@@ -12,11 +12,11 @@ import onnx_ir as ir
 
 from amct_lite.export.activation_quantizer import QuantizedTensor, quantize_tensor, table_lookup
 from amct_lite.export.editor import GraphEditor
-from amct_lite.export.operands import replace_operands
+from amct_lite.export.operands import OperandReplacer
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
-__all__ = ["fake_quant_model"]
+__all__ = ["fake_quant_model", "fake_quantize", "fake_quantizer"]
 
 
 def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
@@ -27,12 +27,22 @@ def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model
         layers: Its quantized layers, in graph order.
     """
     editor = GraphEditor(model)
-    replace_operands(editor, layers, activation=_fake_quantize, weight=_decoded_weight, bias=_decoded_bias)
+    replacer = fake_quantizer(editor)
+    for layer in layers:
+        replacer.replace_activation(layer)
+        replacer.replace_weight(layer)
     editor.drop_unused_initializers()
     return editor.ir
 
 
-def _fake_quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+def fake_quantizer(editor: GraphEditor) -> OperandReplacer:
+    """What gives a graph the operands of the fake-quant form, layer by layer."""
+    return OperandReplacer(editor, activation=fake_quantize, weight=_decoded_weight, bias=decoded_bias)
+
+
+def fake_quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    """Quantize a layer's input and decode it without DequantizeLinear."""
+    assert layer.grid is not None
     tensor = quantize_tensor(editor, layer)
     table = layer.activation_table()
     name = f"{layer.layer.name}.quant"
@@ -43,6 +53,7 @@ def _fake_quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) ->
 
 
 def _decode(editor: GraphEditor, node: ir.Node, tensor: QuantizedTensor, layer: QuantizedLayer, name: str) -> ir.Value:
+    assert layer.grid is not None
     value = editor.insert(node, "Cast", [tensor.value], f"{name}.float", {"to": int(ir.DataType.FLOAT)})
     zero_point = layer.grid.offset + 128
     if zero_point != 0:
@@ -55,7 +66,8 @@ def _decoded_weight(editor: GraphEditor, _node: ir.Node, layer: QuantizedLayer) 
     return editor.constant(f"{layer.layer.weight}.quantized", layer.decode_weight())
 
 
-def _decoded_bias(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+def decoded_bias(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    """A layer's bias in float32, shaped like the one that it had."""
     shape = node.inputs[2].shape if node.inputs[2] is not None else None
     values = layer.decode_bias().reshape(tuple(shape.numpy()) if shape else (-1,))
     return editor.constant(f"{layer.layer.name}.bias.quantized", values)

@@ -1,10 +1,13 @@
-"""The QDQ form for ONNX Runtime: uint8 activations, int8 weights, int32 biases, each with its DequantizeLinear.
+"""The form for ONNX Runtime: integers under DequantizeLinear where both operands are integers, else plain floats.
 
 ONNX Runtime turns a layer between DequantizeLinear and QuantizeLinear into its integer kernel. A NUQ table stands
-between the activation's QuantizeLinear and DequantizeLinear, so the integer kernel remains.
+between the activation's QuantizeLinear and DequantizeLinear, so the integer kernel remains. Where a layer's weight is
+float (a codebook of float levels, or dense storage) its activation is decoded without DequantizeLinear: ONNX Runtime
+would quantize such weights again by its own rule.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -12,28 +15,42 @@ import onnx_ir as ir
 from amct_lite.export.activation_quantizer import quantize_tensor, table_lookup
 from amct_lite.export.early_quantization import quantize_early
 from amct_lite.export.editor import GraphEditor
+from amct_lite.export.fake_quant import decoded_bias, fake_quantize
 from amct_lite.export.operands import replace_operands
+from amct_lite.export.storage import Storage, insert_weight, is_integer, storage_of
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
 __all__ = ["qdq_model"]
 
 
-def qdq_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
-    """Build the QDQ form.
+def qdq_model(model: Model, layers: Sequence[QuantizedLayer], storage: Storage | None = None) -> ir.Model:
+    """Build the form for ONNX Runtime.
 
     Args:
         model: The float model, opset 13 or newer (per-channel DequantizeLinear); it is not changed.
         layers: Its quantized layers, in graph order.
+        storage: How weights are stored; None for codebooks packed and everything else as int8.
+
+    Raises:
+        ExportError: A layer's weight cannot be stored so.
     """
     editor = GraphEditor(model)
-    replace_operands(editor, layers, activation=_quantize_dequantize, weight=_weight, bias=_bias)
+    replace_operands(
+        editor,
+        layers,
+        activation=partial(_activation, storage),
+        weight=partial(_weight, storage),
+        bias=partial(_bias, storage),
+    )
     quantize_early(editor)
     editor.drop_unused_initializers()
     return editor.ir
 
 
-def _quantize_dequantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+def _activation(storage: Storage | None, editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    if not is_integer(layer, storage):
+        return fake_quantize(editor, node, layer)
     tensor, name = quantize_tensor(editor, layer), layer.layer.name
     value, table = tensor.value, layer.activation_table()
     if table is not None:
@@ -42,36 +59,12 @@ def _quantize_dequantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLay
     return editor.insert(node, "DequantizeLinear", [value, tensor.scale, tensor.zero_point], f"{name}.dequant")
 
 
-def _weight(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
-    assert layer.weight is not None
-    name = f"{layer.layer.weight}.quantized"
-    return _dequantize(editor, node, layer.weight, layer.scale_w, name, layer.scale_axis)
+def _weight(storage: Storage | None, editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    return insert_weight(editor, node, layer, storage_of(layer, storage))
 
 
-def _bias(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
-    assert layer.bias is not None
+def _bias(storage: Storage | None, editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    if layer.bias is None or not is_integer(layer, storage):
+        return decoded_bias(editor, node, layer)
     axis = 0 if layer.scale_axis is not None else None
-    name = f"{layer.layer.name}.bias.quantized"
-    return _dequantize(editor, node, layer.bias, layer.bias_scale(), name, axis)
-
-
-def _dequantize(
-    editor: GraphEditor,
-    node: ir.Node,
-    values: np.ndarray,
-    scales: np.ndarray,
-    name: str,
-    axis: int | None,
-) -> ir.Value:
-    """A constant under DequantizeLinear; with one scale it is a scalar, with several it runs along an axis."""
-    shaped = scales if axis is not None else scales.reshape(())
-    scale = editor.constant(f"{name}.scale", shaped)
-    zero_point = editor.constant(f"{name}.zero_point", np.zeros(shaped.shape, values.dtype))
-    attributes = {} if axis is None else {"axis": axis}
-    return editor.insert(
-        node,
-        "DequantizeLinear",
-        [editor.constant(name, values), scale, zero_point],
-        f"{name}.dequant",
-        attributes,
-    )
+    return editor.dequantize(node, layer.bias, layer.bias_scale(), f"{layer.layer.name}.bias.quantized", axis)

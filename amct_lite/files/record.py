@@ -1,19 +1,28 @@
-"""The scale/offset record on disk: AMCT's protobuf text, read with its checks and written whole."""
+"""The scale/offset record on disk: AMCT's protobuf text, read with its checks and written whole.
 
+Codebooks do not fit into it: they stand beside it in `{record}.codebooks.npz`, which knows which record it belongs to.
+"""
+
+import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from google.protobuf import text_format
 
+from amct_lite.codebook.codebook import Codebook
 from amct_lite.errors import RecordError
 from amct_lite.files.atomic import write_text_atomically
+from amct_lite.files.codebook_file import read_codebooks, write_codebooks
 from amct_lite.files.json_document import read_text
 from amct_lite.files.protos import message_class
 
-__all__ = ["LayerRecord", "read_record", "write_record"]
+__all__ = ["LayerRecord", "codebook_file", "read_record", "write_record"]
 
 # AMCT refuses scales outside (DBL_EPSILON, 1 / DBL_EPSILON).
 _SMALLEST_SCALE = 2.220446049250313e-16
@@ -36,6 +45,8 @@ class LayerRecord:
         activation_cluster: The int8 levels that NUQ keeps for the activations, ascending; () without NUQ.
         input_shape: (channels, height, width) of the layer's input, () where unknown.
         skip_fusion: True where nothing was folded into the layer.
+        codebook: What the weights become in place of scale_w; None where they do not become a codebook.
+        bias: float32 array, shape (out_channels,): the bias that goes with the codebook; None for the layer's own.
     """
 
     scale_d: float | None = None
@@ -47,15 +58,33 @@ class LayerRecord:
     activation_cluster: tuple[int, ...] = ()
     input_shape: tuple[int, ...] = ()
     skip_fusion: bool = False
+    codebook: Codebook | None = dataclasses.field(default=None, compare=False)
+    bias: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
+
+
+def codebook_file(record_file: Path) -> Path:
+    """Where the codebooks of a record are."""
+    return record_file.with_name(f"{record_file.name}.codebooks.npz")
 
 
 def write_record(records: Mapping[str, LayerRecord], path: Path) -> None:
-    """Write a record file, layers in the mapping's order."""
+    """Write a record file, layers in the mapping's order, and beside it the codebooks where there are any."""
     root = message_class("scale_offset_record", "amct_lite.ScaleOffsetRecord")()
     for name, record in records.items():
         entry = root.record.add(key=name)
         _fill(entry.value, record)
-    write_text_atomically(path, text_format.MessageToString(root))
+    text = text_format.MessageToString(root)
+    codebooks = {name: (r.codebook, r.bias) for name, r in records.items() if r.codebook is not None}
+    if codebooks:
+        # Before the record: a process that dies in between leaves codebooks that the old record does not know.
+        write_codebooks(codebook_file(path), codebooks, {"record": _digest(text)})
+    write_text_atomically(path, text)
+    if not codebooks:
+        codebook_file(path).unlink(missing_ok=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_record(path: Path) -> dict[str, LayerRecord]:
@@ -87,6 +116,12 @@ def read_record(path: Path) -> dict[str, LayerRecord]:
         if mistake is not None:
             raise RecordError(f"The record file {path}: {mistake}", layer=entry.key or None, remedy=remedy)
         records[entry.key] = _from_message(entry.value)
+    beside = codebook_file(path)
+    if not beside.exists():
+        return records
+    for name, (codebook, bias) in read_codebooks(beside, {"record": _digest(text)}).items():
+        if name in records:
+            records[name] = dataclasses.replace(records[name], codebook=codebook, bias=bias)
     return records
 
 

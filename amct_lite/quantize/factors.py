@@ -9,13 +9,17 @@ import numpy.typing as npt
 from amct_lite.calibration.ranges import RANGE_ALGORITHMS
 from amct_lite.calibration.statistics import Statistics
 from amct_lite.codebook.activation_nuq import cluster_activation, level_histogram
+from amct_lite.codebook.cluster_rows import cluster_rows
+from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.lookup import levels_to_keep
+from amct_lite.codebook.specification import Refine
 from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import CalibrationError, ParameterError
-from amct_lite.files.config import NuqParams
+from amct_lite.files.config import FloatActivationParams, NuqParams
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.weight_rows import to_rows
 from amct_lite.types import Grid
 from amct_lite.uniform.arq import weight_scales
 from amct_lite.uniform.bias import raise_scales_for_bias
@@ -41,27 +45,46 @@ def make_records(model: Model, plans: Sequence[LayerPlan], statistics: Statistic
         CalibrationError: A layer's tensor was never seen, or its values have no usable range.
     """
     enabled = [plan for plan in plans if plan.config is not None]
-    grids = {plan.layer.name: activation_grid(plan, statistics) for plan in enabled}
-    weights = _weight_factors(model, enabled, grids)
+    grids = {plan.layer.name: activation_grid(plan, statistics) for plan in enabled if plan.quantizes_input}
+    weights = _weight_factors(model, [plan for plan in enabled if plan.codebook is None], grids)
+    codebooks = _plain_codebooks(model, [plan for plan in enabled if plan.codebook is not None])
     records = {}
     for plan in enabled:
-        grid = grids[plan.layer.name]
-        scale_w, cluster = weights.get(plan.layer.name, (np.empty(0, np.float32), ()))
-        records[plan.layer.name] = LayerRecord(
-            scale_d=grid.scale,
-            offset_d=grid.offset,
+        name, grid = plan.layer.name, grids.get(plan.layer.name)
+        scale_w, cluster = weights.get(name, (np.empty(0, np.float32), ()))
+        records[name] = LayerRecord(
+            scale_d=None if grid is None else grid.scale,
+            offset_d=0 if grid is None else grid.offset,
             scale_w=tuple(map(float, scale_w)),
             offset_w=(0,) * scale_w.size,
             cluster=cluster,
-            activation_cluster=_activation_cluster(plan, grid, statistics),
+            activation_cluster=() if grid is None else _activation_cluster(plan, grid, statistics),
+            codebook=codebooks.get(name),
         )
     return records
+
+
+def _plain_codebooks(model: Model, plans: Sequence[LayerPlan]) -> dict[str, Codebook]:
+    """Codebooks chosen without data, for layers that `amct_lite.refine` does not choose with data later."""
+    by_weight: dict[str, Codebook] = {}
+    found = {}
+    for plan in plans:
+        layer, spec = plan.layer, plan.codebook
+        assert spec is not None and layer.weight is not None
+        if spec.refine is not Refine.NONE:
+            continue
+        if layer.weight not in by_weight:
+            by_weight[layer.weight] = cluster_rows(to_rows(model.weight(layer.weight), layer), spec)
+        found[layer.name] = by_weight[layer.weight]
+    return found
 
 
 def activation_grid(plan: LayerPlan, statistics: Statistics) -> Grid:
     """The uniform grid of a layer's activation, by the range algorithm that its config names."""
     assert plan.config is not None
     params = plan.config.activation_quant_params
+    if isinstance(params, FloatActivationParams):
+        raise ParameterError(f"The input of layer {plan.layer.name!r} stays float: it has no grid.")
     snapshot = statistics.histogram(plan.layer).snapshot()
     if snapshot.total == 0:
         raise CalibrationError(
@@ -136,7 +159,7 @@ def _raise_for_biases(
     model: Model, scales: npt.NDArray[np.float32], group: Sequence[LayerPlan], grids: dict[str, Grid]
 ) -> npt.NDArray[np.float32]:
     for plan in group:
-        if plan.layer.bias is None:
+        if plan.layer.bias is None or plan.layer.name not in grids:
             continue
         bias = model.weight(plan.layer.bias).reshape(-1)
         new_scales, raised = raise_scales_for_bias(bias, scales, grids[plan.layer.name].scale)

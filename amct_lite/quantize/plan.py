@@ -16,7 +16,7 @@ from amct_lite.files.config import (
     QuantConfig,
 )
 from amct_lite.files.target import Target, targets_that_allow
-from amct_lite.quantize.weight_rows import num_rows
+from amct_lite.quantize.weight_rows import weight_layout
 from amct_lite.types import Layer, LayerKind, Technique
 
 __all__ = ["CODEBOOK_OVERHEAD_BYTES", "LayerPlan", "default_config", "make_plan"]
@@ -53,9 +53,7 @@ class LayerPlan:
     @property
     def quantizes_input(self) -> bool:
         """Whether the layer's input is quantized."""
-        return self.config is not None and not isinstance(
-            self.config.activation_quant_params, FloatActivationParams
-        )
+        return self.config is not None and not isinstance(self.config.activation_quant_params, FloatActivationParams)
 
 
 def default_config(
@@ -214,8 +212,8 @@ def _plan_codebook(
                 remedy='Set channel_wise to false, or level_type to "float32".',
             )
         spec = replace(spec, channel_scales=False)
-    rows = num_rows(layer)
-    stored = spec.stored_bytes(rows, layer.num_weights // rows) + CODEBOOK_OVERHEAD_BYTES
+    layout = weight_layout(layer)
+    stored = spec.stored_bytes(layout.rows, layout.columns) + CODEBOOK_OVERHEAD_BYTES
     if stored >= 4 * layer.num_weights:
         why = f"its codebook with all that decodes it takes {stored} bytes, the float weight {4 * layer.num_weights}"
         return LayerPlan(layer, reason=why)

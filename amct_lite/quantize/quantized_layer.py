@@ -1,16 +1,18 @@
 """A quantized layer: what a record and a float weight make together, the numbers that every form must give."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from amct_lite.codebook.assignment import quantize_to_levels
+from amct_lite.codebook.codebook import Codebook, LevelType
 from amct_lite.codebook.lookup import nearest_level_table
 from amct_lite.errors import ParameterError, RecordError
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
+from amct_lite.quantize.weight_rows import from_rows, weight_layout
 from amct_lite.types import Grid, Layer, LayerKind
 from amct_lite.uniform.arq import dequantize_weight, quantize_weight
 from amct_lite.uniform.bias import quantize_bias
@@ -20,25 +22,47 @@ __all__ = ["QuantizedLayer", "quantize_layer", "quantized_layers"]
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """One layer in integers.
+    """One layer in integers, or in codes.
 
     Attributes:
         layer: The layer.
-        grid: Grid of its activation.
+        grid: Grid of its activation; None where that stays float.
         activation_levels: The levels that activation NUQ keeps, ascending; None without it.
-        weight: int8 array of the stored weight's shape; None for a layer without weights.
+        weight: int8 array of the stored weight's shape; None for a layer without weights, and where the levels of
+            its codebook are no int8 values.
         scale_w: float32 array of shape (out_channels,) or (1,); empty for a layer without weights.
         weight_levels: The levels that weight NUQ keeps, ascending; None without it.
-        bias: int32 array of shape (out_channels,) at scale_w * scale_d; None without a constant bias.
+        bias: int32 array of shape (out_channels,) at scale_w * scale_d; None without a constant bias, and where
+            weight or activation is float.
+        codebook: The codebook that the weight is; None where it is none.
+        float_bias: float32 array of shape (out_channels,) that takes the place of the layer's own bias; None where
+            that stays, or `bias` does.
     """
 
     layer: Layer
-    grid: Grid
+    grid: Grid | None
     activation_levels: tuple[int, ...] | None
     weight: npt.NDArray[np.int8] | None
     scale_w: npt.NDArray[np.float32]
     weight_levels: tuple[int, ...] | None
     bias: npt.NDArray[np.int32] | None
+    codebook: Codebook | None = None
+    float_bias: npt.NDArray[np.float32] | None = None
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether the layer's weight is quantized, in whatever form."""
+        return self.weight is not None or self.codebook is not None
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the layer gets a bias other than its own float one."""
+        return self.bias is not None or self.float_bias is not None
+
+    @property
+    def runs_on_integers(self) -> bool:
+        """Whether both operands are integers, so that an integer kernel can run the layer."""
+        return self.grid is not None and (self.weight is not None or self.layer.weight is None)
 
     @property
     def scale_axis(self) -> int | None:
@@ -47,16 +71,21 @@ class QuantizedLayer:
 
     def bias_scale(self) -> npt.NDArray[np.float32]:
         """scale_w * scale_d in float32, as every runtime computes it, shape of scale_w."""
+        assert self.grid is not None
         return self.scale_w * np.float32(self.grid.scale)
 
     def decode_weight(self) -> npt.NDArray[np.float32]:
         """The float32 weight that every exported form must give, in the stored weight's shape."""
+        if self.codebook is not None:
+            return np.ascontiguousarray(from_rows(self.codebook.decode(), self.layer))
         if self.weight is None:
             raise ValueError(f"layer {self.layer.name} has no weight")
         return dequantize_weight(self.weight, self.scale_w, axis=self.scale_axis)
 
     def decode_bias(self) -> npt.NDArray[np.float32]:
         """The float32 bias that every exported form must give, shape (out_channels,)."""
+        if self.float_bias is not None:
+            return self.float_bias
         if self.bias is None:
             raise ValueError(f"layer {self.layer.name} has no bias")
         return self.bias.astype(np.float32) * self.bias_scale()
@@ -100,40 +129,83 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
     Raises:
         RecordError: It does not fit the layer.
     """
-    if record.scale_d is None:
+    grid = None
+    if record.scale_d is not None:
+        grid = Grid(scale=record.scale_d, offset=record.offset_d)
+    elif not record.scale_w and record.codebook is None:
         raise RecordError(
             f"cannot find scale_d of layer {layer.name} in the record.",
             layer=layer.name,
             remedy="Calibrate again.",
         )
-    grid = Grid(scale=record.scale_d, offset=record.offset_d)
-    scale_w = np.array(record.scale_w, np.float32)
-    weight = bias = None
-    if layer.weight is not None:
-        _check_scales(layer, scale_w)
-        axis = layer.output_channel_axis if scale_w.size > 1 else None
-        values = model.weight(layer.weight)
-        if record.cluster:
-            weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis)
-        else:
-            weight = quantize_weight(values, scale_w, axis=axis)
-        if layer.bias is not None:
-            bias = _quantize_bias(layer, model.weight(layer.bias).reshape(-1), scale_w, record.scale_d)
-    elif scale_w.size:
-        raise RecordError(
-            f"{layer.op_type} has no weights, but the record has scale_w.",
-            layer=layer.name,
-            remedy="Calibrate again.",
-        )
-    return QuantizedLayer(
+    quantized = QuantizedLayer(
         layer=layer,
         grid=grid,
         activation_levels=record.activation_cluster or None,
-        weight=weight,
-        scale_w=scale_w,
-        weight_levels=record.cluster or None,
-        bias=bias,
+        weight=None,
+        scale_w=np.empty(0, np.float32),
+        weight_levels=None,
+        bias=None,
     )
+    if layer.weight is None:
+        if record.scale_w or record.codebook is not None:
+            raise RecordError(
+                f"{layer.op_type} has no weights, but the record has scale_w.",
+                layer=layer.name,
+                remedy="Calibrate again.",
+            )
+        return quantized
+    if record.codebook is not None:
+        return _with_codebook(model, quantized, record, record.codebook)
+    return _with_integers(model, quantized, record)
+
+
+def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord) -> QuantizedLayer:
+    layer, scale_w = quantized.layer, np.array(record.scale_w, np.float32)
+    assert layer.weight is not None
+    _check_scales(layer, scale_w)
+    axis = layer.output_channel_axis if scale_w.size > 1 else None
+    values = model.weight(layer.weight)
+    if record.cluster:
+        weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis)
+    else:
+        weight = quantize_weight(values, scale_w, axis=axis)
+    bias = None
+    if layer.bias is not None and record.scale_d is not None:
+        bias = _quantize_bias(layer, model.weight(layer.bias).reshape(-1), scale_w, record.scale_d)
+    return replace(quantized, weight=weight, scale_w=scale_w, weight_levels=record.cluster or None, bias=bias)
+
+
+def _with_codebook(model: Model, quantized: QuantizedLayer, record: LayerRecord, codebook: Codebook) -> QuantizedLayer:
+    layer = quantized.layer
+    layout = weight_layout(layer)
+    channels = layout.rows
+    fits = (codebook.codes.shape[0], codebook.num_columns) == (channels, layout.columns)
+    if not fits or (record.bias is not None and record.bias.shape != (channels,)):
+        raise RecordError(
+            f"The codebook beside the record is for another weight than one of {layer.weight_shape}.",
+            layer=layer.name,
+            remedy="Use the model that the record was made for, or calibrate again.",
+        )
+    quantized = replace(quantized, codebook=codebook, float_bias=record.bias)
+    if codebook.level_type is not LevelType.INT8:
+        return quantized
+    table = np.arange(channels) // codebook.rows_per_table
+    levels = codebook.tables[table[:, None], codebook.codes].reshape(channels, -1)[:, : codebook.num_columns]
+    weight = np.ascontiguousarray(layout.from_rows(levels.astype(np.int8)))
+    quantized = replace(quantized, weight=weight, scale_w=codebook.scales)
+    if record.scale_d is None:
+        return quantized
+    own = record.bias
+    if own is None and layer.bias is not None:
+        own = model.weight(layer.bias).reshape(-1)
+    if own is None:
+        return quantized
+    try:
+        return replace(quantized, bias=quantize_bias(own, codebook.scales, record.scale_d), float_bias=None)
+    except ParameterError:
+        # Too large for int32 at these scales: it is added in float, as exact as before.
+        return quantized
 
 
 def _quantize_bias(
@@ -152,12 +224,21 @@ def _check_tied(layer: Layer, records: Mapping[str, LayerRecord]) -> None:
     own = records[layer.name]
     for name in layer.tied_with:
         other = records.get(name)
-        if other is not None and (own.scale_w, own.cluster) != (other.scale_w, other.cluster):
+        if other is None:
+            continue
+        alike = (own.scale_w, own.cluster) == (other.scale_w, other.cluster)
+        if not (alike and _same_codebook(own.codebook, other.codebook)):
             raise RecordError(
                 f"It shares its weight with layer {name!r}, but the record has other scale_w or cluster for that one.",
                 layer=layer.name,
                 remedy="Calibrate again.",
             )
+
+
+def _same_codebook(first: Codebook | None, second: Codebook | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first.codes, second.codes) and np.array_equal(first.decode(), second.decode())
 
 
 def _check_scales(layer: Layer, scale_w: npt.NDArray[np.float32]) -> None:

@@ -1,0 +1,112 @@
+"""How a quantized weight is stored in a graph: packed codes, int8, or dense floats; all decode to the same numbers."""
+
+from enum import StrEnum
+
+import numpy as np
+import onnx_ir as ir
+
+from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.errors import ExportError
+from amct_lite.export.editor import GraphEditor
+from amct_lite.export.packed_weight import int8_weight, packed_weight
+from amct_lite.quantize.quantized_layer import QuantizedLayer
+from amct_lite.quantize.weight_rows import weight_layout
+
+__all__ = ["Storage", "insert_weight", "is_integer", "storage_of"]
+
+# With more levels an index is as wide as the int8 value itself.
+MAX_PACKED_LEVELS = 128
+
+
+class Storage(StrEnum):
+    """How weights are stored in the deploy model."""
+
+    PACKED = "packed"
+    INT8 = "int8"
+    DENSE = "dense"
+
+
+def storage_of(layer: QuantizedLayer, storage: Storage | None) -> Storage:
+    """How one layer's weight is stored.
+
+    Args:
+        layer: A layer with a quantized weight.
+        storage: What was asked for; None for codebooks packed and everything else as int8.
+
+    Raises:
+        ExportError: int8 was asked for, and the levels are floats.
+    """
+    if storage is Storage.DENSE:
+        return Storage.DENSE
+    if storage is None:
+        return Storage.INT8 if layer.codebook is None else Storage.PACKED
+    if storage is Storage.PACKED:
+        return Storage.INT8 if _packable(layer) is None else Storage.PACKED
+    if layer.weight is None:
+        raise ExportError(
+            "Its codebook has levels that are no int8 values, so it cannot be stored as int8.",
+            layer=layer.layer.name,
+            remedy='Set its level_type to "int8" and calibrate again, or use storage "packed" or "dense".',
+        )
+    return Storage.INT8
+
+
+def is_integer(layer: QuantizedLayer, storage: Storage | None) -> bool:
+    """Whether both operands of a layer stand as integers under DequantizeLinear."""
+    return layer.runs_on_integers and storage is not Storage.DENSE
+
+
+def insert_weight(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, storage: Storage) -> ir.Value:
+    """Insert a layer's weight in front of its node.
+
+    Args:
+        editor: The graph.
+        node: The layer's node.
+        layer: The layer.
+        storage: From `storage_of`.
+
+    Returns:
+        float32 of the stored weight's shape, bit-equal to `layer.decode_weight()`.
+    """
+    name = f"{layer.layer.weight}.quantized"
+    if storage is Storage.PACKED:
+        codebook = _packable(layer)
+        assert codebook is not None
+        make = int8_weight if layer.runs_on_integers else packed_weight
+        return make(editor, node, codebook, weight_layout(layer.layer), name)
+    if storage is Storage.DENSE:
+        return editor.constant(name, layer.decode_weight())
+    assert layer.weight is not None
+    if layer.grid is not None:
+        return editor.dequantize(node, layer.weight, layer.scale_w, name, layer.scale_axis)
+    return _foldable(editor, node, layer, name)
+
+
+def _foldable(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, name: str) -> ir.Value:
+    """int8 values decoded by Cast and Mul: under DequantizeLinear they would be decoded again on every run."""
+    assert layer.weight is not None
+    shape = [1] * layer.weight.ndim
+    if layer.scale_axis is not None:
+        shape[layer.scale_axis] = -1
+    values = editor.insert(
+        node, "Cast", [editor.constant(name, layer.weight)], f"{name}.float", {"to": int(ir.DataType.FLOAT)}
+    )
+    return editor.insert(node, "Mul", [values, editor.constant(f"{name}.scale", layer.scale_w.reshape(shape))], name)
+
+
+def _packable(layer: QuantizedLayer) -> Codebook | None:
+    """A layer's codebook, or the one that the levels kept by NUQ are; None for plain int8."""
+    if layer.codebook is not None:
+        return layer.codebook
+    if layer.weight is None or layer.weight_levels is None or len(layer.weight_levels) > MAX_PACKED_LEVELS:
+        return None
+    levels = np.array(layer.weight_levels)
+    rows = weight_layout(layer.layer).to_rows(layer.weight)
+    return Codebook(
+        tables=levels.astype(np.float32).reshape(1, -1, 1),
+        codes=np.searchsorted(levels, rows).astype(np.uint8),
+        scales=layer.scale_w,
+        num_columns=rows.shape[1],
+        rows_per_table=rows.shape[0],
+        level_type=LevelType.INT8,
+    )
