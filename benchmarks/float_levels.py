@@ -1,4 +1,4 @@
-"""Times and judges the choice of real levels: `python benchmarks/float_levels.py`.
+"""Times and judges the choice of real levels: `python -m benchmarks.float_levels`.
 
 The first table is about 2.4 million numbers from Student's t distribution, beside scikit-learn, kmeans1d and the
 fast mode of coremltools' palettizer (round, count equal values, cluster these exactly). Time is CPU
