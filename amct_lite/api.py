@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from amct_lite.calibration.modified_model import write_calibration_model
-from amct_lite.calibration.sweep import sweep
 from amct_lite.errors import ParameterError
 from amct_lite.export.save import Saved, save_quantized
 from amct_lite.files.config_file import write_config
@@ -15,9 +14,9 @@ from amct_lite.files.record import write_record
 from amct_lite.files.target import load_target
 from amct_lite.graph.opening import open_model
 from amct_lite.quantize.calibration_task import calibration_task
-from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.plan import default_config
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
+from amct_lite.refine.calibration import find_records
 
 __all__ = ["calibrate", "create_quant_config", "init", "quantize_model", "save_model"]
 
@@ -104,7 +103,7 @@ def init(
 
 def calibrate(
     graph: PlannedGraph,
-    batches: Iterable[Any],
+    batches: Iterable[Any] | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
     sess_options: Any = None,
@@ -115,23 +114,16 @@ def calibrate(
 
     Args:
         graph: From `init`, with a record file.
-        batches: Arrays, or dicts from input name to array, preprocessed as the model expects.
-        progress: Called after each batch with (batches done, batch_num).
+        batches: Arrays, or dicts from input name to array, preprocessed as the model expects. None where the config
+            needs no data: inputs stay float and codebooks are not refined.
+        progress: Called with (steps done, steps in all): a step is a batch, then a layer that is refined.
         sess_options: onnxruntime.SessionOptions, for example with a custom-operator library.
 
     Raises:
         CalibrationError: Too few batches, a batch that does not fit, NaN or infinite activations.
     """
     record_file = graph.require_record_file()
-    statistics = sweep(
-        graph.model,
-        graph.quantized_layers,
-        batches,
-        graph.config.batch_num,
-        progress=progress,
-        sess_options=sess_options,
-    )
-    write_record(make_records(graph.model, graph.plans, statistics), record_file)
+    write_record(find_records(graph, batches, progress=progress, sess_options=sess_options), record_file)
 
 
 def quantize_model(
@@ -152,13 +144,15 @@ def quantize_model(
     write_calibration_model(graph.model, task, Path(modified_model_file), weights)
 
 
-def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath) -> Saved:
+def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath, *, storage: str | None = None) -> Saved:
     """Write the quantized models and the summary.
 
     Args:
         graph: From `init`, calibrated.
         save_type: "Fakequant" (runs anywhere, for accuracy tests), "Deploy" (for the target's device) or "Both".
         save_path: Folder and file prefix, "out/resnet"; without a prefix when it ends in "/".
+        storage: How the deploy model for ONNX Runtime stores weights: "packed" (indices of a few bits), "int8" or
+            "dense" (float32); None for codebooks packed and everything else as int8. All decode to the same numbers.
 
     Returns:
         The files written, and the summary.
@@ -167,7 +161,7 @@ def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath) -> Saved
         AmctError: There is no fitting record, or a file cannot be written.
     """
     folder, prefix = _folder_and_prefix(save_path)
-    return save_quantized(graph, graph.read_records(), save_type, folder, prefix)
+    return save_quantized(graph, graph.read_records(), save_type, folder, prefix, storage=storage)
 
 
 def _folder_and_prefix(save_path: StrPath) -> tuple[Path, str]:

@@ -100,7 +100,7 @@ def _normal_equations(
 ) -> tuple[Float64Array, Float64Array]:
     """Sum over rows of s**2 P' H P and of s P' H w', where P[j, a] says whether weight j has code a."""
     normal = np.zeros((num_levels, num_levels))
-    right = np.bincount(codes[own].reshape(-1), targets[own].reshape(-1), num_levels)
+    right: Float64Array = np.bincount(codes[own].reshape(-1), targets[own].reshape(-1), num_levels).astype(np.float64)
     size = codes.shape[2]
     rows_per_chunk = max(1, CHUNK_SIZE // (size * num_levels))
     for group in np.flatnonzero(own.any(axis=1)):

@@ -4,12 +4,13 @@ The squared error that a layer makes at its output is a quadratic form of its we
 its matrix. Inputs come in groups (a grouped or depthwise convolution sees a part of its channels for each group).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SecondMoments", "asymmetric_target", "damped"]
+__all__ = ["SecondMoments", "asymmetric_target", "damped", "mean_of"]
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -43,6 +44,21 @@ class SecondMoments:
             np.zeros_like(self.float_mean),
             self.count,
         )
+
+
+def mean_of(moments: Sequence[SecondMoments]) -> SecondMoments:
+    """The moments of several inputs of one weight together, each vector counting alike."""
+    if len(moments) == 1:
+        return moments[0]
+    counts = np.array([m.count for m in moments], np.float64)
+    shares = counts / counts.sum()
+
+    def mean(part: str) -> npt.NDArray[np.float64]:
+        return np.asarray(sum(share * getattr(m, part) for share, m in zip(shares, moments, strict=True)))
+
+    return SecondMoments(
+        mean("quadratic"), mean("cross"), mean("quantized_mean"), mean("float_mean"), int(counts.sum())
+    )
 
 
 def damped(quadratic: Float64Array, damping: float) -> Float64Array:

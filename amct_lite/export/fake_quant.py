@@ -29,8 +29,7 @@ def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model
     editor = GraphEditor(model)
     replacer = fake_quantizer(editor)
     for layer in layers:
-        replacer.replace_activation(layer)
-        replacer.replace_weight(layer)
+        replacer.replace(layer)
     editor.drop_unused_initializers()
     return editor.ir
 

@@ -1,56 +1,59 @@
 """Replace the operands of quantized layers: activations and weights once for all that share them, biases each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable
 
 import onnx_ir as ir
 
-from amct_lite.export.activation_quantizer import QuantizerKey, quantizer_key
+from amct_lite.export.activation_quantizer import quantizer_key
 from amct_lite.export.editor import GraphEditor
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
-__all__ = ["MakeOperand", "OperandReplacer", "replace_operands"]
+__all__ = ["MakeOperand", "OperandReplacer"]
 
 MakeOperand = Callable[[GraphEditor, ir.Node, QuantizedLayer], ir.Value]
 """Adds what a form needs in front of a layer's node and returns the node's new operand."""
 
 
-def replace_operands(
-    editor: GraphEditor,
-    layers: Sequence[QuantizedLayer],
-    *,
-    activation: MakeOperand,
-    weight: MakeOperand,
-    bias: MakeOperand,
-) -> None:
-    """Give each layer's node the operands of a form.
-
-    Args:
-        editor: The graph.
-        layers: Its quantized layers, in graph order, so that what is shared stands in front of its first user.
-        activation: Makes the quantized activation; called once for layers that quantize the same tensor alike.
-        weight: Makes the quantized weight; called once for tied layers.
-        bias: Makes the new bias; called where a layer gets one.
-    """
-    replacer = OperandReplacer(editor, activation=activation, weight=weight, bias=bias)
-    for layer in layers:
-        replacer.replace_activation(layer)
-        replacer.replace_weight(layer)
-
-
 class OperandReplacer:
-    """The same one layer at a time, in graph order: first its activation, then its weight and bias."""
+    """Gives layers' nodes the operands of a form, one layer at a time.
 
-    def __init__(self, editor: GraphEditor, *, activation: MakeOperand, weight: MakeOperand, bias: MakeOperand) -> None:
+    Layers come in graph order, so that what is shared stands in front of its first user.
+    """
+
+    def __init__(
+        self,
+        editor: GraphEditor,
+        *,
+        activation: MakeOperand,
+        weight: MakeOperand,
+        bias: MakeOperand,
+        activation_kind: Callable[[QuantizedLayer], Hashable] = lambda _layer: None,
+    ) -> None:
+        """Say how a form makes its operands.
+
+        Args:
+            editor: The graph.
+            activation: Makes the quantized activation; called once for layers that quantize the same tensor alike.
+            weight: Makes the quantized weight; called once for tied layers.
+            bias: Makes the new bias; called where a layer gets one.
+            activation_kind: Layers of different kinds share no activation, even where they quantize it alike.
+        """
         self._editor = editor
         self._make_activation, self._make_weight, self._make_bias = activation, weight, bias
-        self._activations: dict[QuantizerKey, ir.Value] = {}
+        self._activation_kind = activation_kind
+        self._activations: dict[Hashable, ir.Value] = {}
         self._weights: dict[str, ir.Value] = {}
+
+    def replace(self, layer: QuantizedLayer) -> None:
+        """Replace all operands of a layer."""
+        self.replace_activation(layer)
+        self.replace_weight(layer)
 
     def replace_activation(self, layer: QuantizedLayer) -> None:
         """Quantize the layer's input, where it is quantized at all."""
-        key = quantizer_key(layer)
-        if key is None:
+        if layer.grid is None:
             return
+        key = (quantizer_key(layer), self._activation_kind(layer))
         node = self._editor.node_of(layer.layer)
         if key not in self._activations:
             self._activations[key] = self._make_activation(self._editor, node, layer)

@@ -16,7 +16,7 @@ from amct_lite.export.activation_quantizer import quantize_tensor, table_lookup
 from amct_lite.export.early_quantization import quantize_early
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.fake_quant import decoded_bias, fake_quantize
-from amct_lite.export.operands import replace_operands
+from amct_lite.export.operands import OperandReplacer
 from amct_lite.export.storage import Storage, insert_weight, is_integer, storage_of
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -36,13 +36,15 @@ def qdq_model(model: Model, layers: Sequence[QuantizedLayer], storage: Storage |
         ExportError: A layer's weight cannot be stored so.
     """
     editor = GraphEditor(model)
-    replace_operands(
+    replacer = OperandReplacer(
         editor,
-        layers,
         activation=partial(_activation, storage),
         weight=partial(_weight, storage),
         bias=partial(_bias, storage),
+        activation_kind=lambda layer: is_integer(layer, storage),
     )
+    for layer in layers:
+        replacer.replace(layer)
     quantize_early(editor)
     editor.drop_unused_initializers()
     return editor.ir

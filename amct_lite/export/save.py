@@ -14,6 +14,7 @@ from amct_lite.export.caffe_pair import deploy_pair, fake_quant_pair, write_pair
 from amct_lite.export.fake_quant import fake_quant_model
 from amct_lite.export.fusion_info import fusion_info
 from amct_lite.export.qdq import qdq_model
+from amct_lite.export.storage import Storage
 from amct_lite.export.summary import Summary, summarise
 from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.json_document import dump_json
@@ -25,8 +26,6 @@ from amct_lite.quantize.quantized_layer import QuantizedLayer, quantized_layers
 __all__ = ["SAVE_TYPES", "Form", "ModelFiles", "Saved", "fake_quant_form", "fullest_save_type", "save_quantized"]
 
 SAVE_TYPES = ("Fakequant", "Deploy", "Both")
-
-_DEPLOY_FORMS = {"ascend": ascend_model, "qdq": qdq_model}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,13 @@ class Saved:
 
 
 def save_quantized(
-    planned: PlannedGraph, records: Mapping[str, LayerRecord], save_type: str, folder: Path, prefix: str
+    planned: PlannedGraph,
+    records: Mapping[str, LayerRecord],
+    save_type: str,
+    folder: Path,
+    prefix: str,
+    *,
+    storage: str | None = None,
 ) -> Saved:
     """Write the forms of one quantization.
 
@@ -80,9 +85,11 @@ def save_quantized(
         save_type: "Fakequant", "Deploy" or "Both".
         folder: Where to write; made if missing.
         prefix: What the files' names start with; may be empty.
+        storage: How the deploy model stores weights: "packed", "int8" or "dense"; None for codebooks packed and
+            everything else as int8.
 
     Raises:
-        ParameterError: save_type is none of the three.
+        ParameterError: save_type is none of the three, or storage is not for this target.
         ExportError: A form cannot express a layer; nothing is written then.
         FileError: A file cannot be written.
     """
@@ -90,6 +97,7 @@ def save_quantized(
         raise ParameterError(
             f"The 'save_type' parameter of save_model must be one of {SAVE_TYPES}. Got {save_type!r} instead."
         )
+    stored = _check_storage(storage, planned, save_type)
     layers = quantized_layers(planned.model, records)
     start = f"{prefix}_" if prefix else ""
     # Every form is made before the first is written: a layer that one of them cannot express leaves nothing behind.
@@ -97,7 +105,7 @@ def save_quantized(
     if save_type in ("Fakequant", "Both"):
         forms["fake_quant"] = fake_quant_form(planned, layers, folder, start)
     if save_type in ("Deploy", "Both"):
-        forms["deploy"] = _deploy_form(planned, layers, folder, start)
+        forms["deploy"] = _deploy_form(planned, layers, folder, start, stored)
     written: dict[str, Path] = {}
     sizes = {"float_model": planned.model.size_bytes}
     for name, form in forms.items():
@@ -136,12 +144,31 @@ def fake_quant_form(planned: PlannedGraph, layers: Sequence[QuantizedLayer], fol
     return _onnx_form(fake_quant_model(model, layers), folder / f"{start}fake_quant_model.onnx")
 
 
-def _deploy_form(planned: PlannedGraph, layers: Sequence[QuantizedLayer], folder: Path, start: str) -> Form:
+def _check_storage(storage: str | None, planned: PlannedGraph, save_type: str) -> Storage | None:
+    if storage is None:
+        return None
+    if storage not in list(Storage):
+        raise ParameterError(
+            f"The 'storage' parameter of save_model must be one of {tuple(map(str, Storage))}. Got {storage!r} instead."
+        )
+    if planned.target.deploy_form == "ascend" or save_type == "Fakequant":
+        raise ParameterError(
+            f"The 'storage' parameter of save_model is for deploy models of ONNX Runtime; this is {save_type!r} for"
+            f" the target {planned.target.name!r}.",
+            remedy='Leave it out, or set "target" to "onnxruntime" and save_type to "Deploy" or "Both".',
+        )
+    return Storage(storage)
+
+
+def _deploy_form(
+    planned: PlannedGraph, layers: Sequence[QuantizedLayer], folder: Path, start: str, storage: Storage | None
+) -> Form:
     model, form = planned.model, planned.target.deploy_form
     if isinstance(model, CaffeModel) and form == "ascend":
         pair = deploy_pair(model.network, layers, model.folded)
         return _caffe_form(pair, folder / f"{start}deploy_model", folder / f"{start}deploy_weights")
-    return _onnx_form(_DEPLOY_FORMS[form](model, layers), folder / f"{start}deploy_model.onnx")
+    deploy = ascend_model(model, layers) if form == "ascend" else qdq_model(model, layers, storage)
+    return _onnx_form(deploy, folder / f"{start}deploy_model.onnx")
 
 
 def _onnx_form(model: ir.Model, path: Path) -> Form:

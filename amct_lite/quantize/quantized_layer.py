@@ -17,7 +17,7 @@ from amct_lite.types import Grid, Layer, LayerKind
 from amct_lite.uniform.arq import dequantize_weight, quantize_weight
 from amct_lite.uniform.bias import quantize_bias
 
-__all__ = ["QuantizedLayer", "quantize_layer", "quantized_layers"]
+__all__ = ["QuantizedLayer", "quantize_input", "quantize_layer", "quantized_layers"]
 
 
 @dataclass(frozen=True)
@@ -129,24 +129,13 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
     Raises:
         RecordError: It does not fit the layer.
     """
-    grid = None
-    if record.scale_d is not None:
-        grid = Grid(scale=record.scale_d, offset=record.offset_d)
-    elif not record.scale_w and record.codebook is None:
+    if record.scale_d is None and not record.scale_w and record.codebook is None:
         raise RecordError(
             f"cannot find scale_d of layer {layer.name} in the record.",
             layer=layer.name,
             remedy="Calibrate again.",
         )
-    quantized = QuantizedLayer(
-        layer=layer,
-        grid=grid,
-        activation_levels=record.activation_cluster or None,
-        weight=None,
-        scale_w=np.empty(0, np.float32),
-        weight_levels=None,
-        bias=None,
-    )
+    quantized = quantize_input(layer, record)
     if layer.weight is None:
         if record.scale_w or record.codebook is not None:
             raise RecordError(
@@ -158,6 +147,19 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
     if record.codebook is not None:
         return _with_codebook(model, quantized, record, record.codebook)
     return _with_integers(model, quantized, record)
+
+
+def quantize_input(layer: Layer, record: LayerRecord) -> QuantizedLayer:
+    """Apply a record to the input of a layer alone; its weight and bias stay float."""
+    return QuantizedLayer(
+        layer=layer,
+        grid=None if record.scale_d is None else Grid(scale=record.scale_d, offset=record.offset_d),
+        activation_levels=record.activation_cluster or None,
+        weight=None,
+        scale_w=np.empty(0, np.float32),
+        weight_levels=None,
+        bias=None,
+    )
 
 
 def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord) -> QuantizedLayer:

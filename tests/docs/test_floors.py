@@ -14,6 +14,7 @@ FLOORS = [
     {"calibration"},
     {"quantize"},
     {"export"},
+    {"refine"},
     {"running_calibration"},
     {"session", "pycaffe", "search", "auto_nuq"},
     {"api"},

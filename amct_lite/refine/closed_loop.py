@@ -1,0 +1,154 @@
+"""The closed loop: layer by layer, each codebook chosen for the inputs that the layers quantized before it give.
+
+What quantization does to a layer's input is known when the layer's turn comes, and its weights and bias make up for
+it: the target is always what the float network's layer puts out (Frantar et al. 2023, arXiv 2210.17323, section 4
+runs its layers in the same order, but towards the float weights; the bias part is Nagel et al. 2019, "Data-Free
+Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721, section 4.2, with data).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.codebook.cluster_rows import cluster_rows
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
+from amct_lite.codebook.specification import CodebookSpec, Refine
+from amct_lite.export.editor import GraphEditor
+from amct_lite.export.fake_quant import fake_quantizer
+from amct_lite.files.record import LayerRecord
+from amct_lite.graph.model import Model
+from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.quantized_layer import quantize_input, quantize_layer
+from amct_lite.quantize.weight_rows import to_rows
+from amct_lite.refine.layer_inputs import LayerInputs
+from amct_lite.refine.moments import input_moments
+from amct_lite.refine.prefix import Prefix
+from amct_lite.refine.samples import Feed
+from amct_lite.types import Layer
+
+__all__ = ["refine_codebooks"]
+
+# The ridge as a share of the inputs' mean square. Too little and a layer fits the samples, too much and it ignores
+# them: 0.01, 0.03 and 0.1 gave KL 0.24, 0.21, 0.23 on SqueezeNet 1.1 at 3 bits.
+DAMPING = 0.03
+
+Progress = Callable[[int, int], None]
+Float32Array = npt.NDArray[np.float32]
+
+
+def refine_codebooks(
+    model: Model,
+    plans: Sequence[LayerPlan],
+    records: Mapping[str, LayerRecord],
+    feeds: Sequence[Feed],
+    *,
+    progress: Progress | None = None,
+    sess_options: Any = None,
+) -> dict[str, LayerRecord]:
+    """Choose the codebooks and biases of all layers that ask for data.
+
+    Args:
+        model: The float model.
+        plans: What is done to each layer.
+        records: The factors found so far: activation grids, int8 scales, codebooks without data.
+        feeds: The calibration samples.
+        progress: Called after each layer with (layers done, layers in all).
+        sess_options: The user's onnxruntime.SessionOptions.
+
+    Returns:
+        The records with codebooks and biases, in the same order.
+
+    Raises:
+        CalibrationError: Inputs of a layer are missing or not finite.
+    """
+    loop = _ClosedLoop(model, records, feeds, sess_options)
+    enabled = [plan for plan in plans if plan.config is not None]
+    for number, plan in enumerate(enabled):
+        tied = [other for other in enabled if other.layer.name in plan.layer.tied_with]
+        loop.take(plan, tied)
+        if progress is not None:
+            progress(number + 1, len(enabled))
+    return loop.records
+
+
+class _ClosedLoop:
+    def __init__(
+        self, model: Model, records: Mapping[str, LayerRecord], feeds: Sequence[Feed], sess_options: Any
+    ) -> None:
+        self.records = dict(records)
+        self._model, self._feeds, self._options = model, feeds, sess_options
+        self._editor = GraphEditor(model)
+        self._replacer = fake_quantizer(self._editor)
+        self._codebooks: dict[str, Codebook] = {}
+
+    def take(self, plan: LayerPlan, tied: Sequence[LayerPlan]) -> None:
+        """Quantize one layer, all layers before it being quantized."""
+        layer, name = plan.layer, plan.layer.name
+        if plan.codebook is not None and plan.codebook.refine is not Refine.NONE:
+            self._quantize_input(layer)
+            moments = self._moments(layer)
+            codebook = self._codebook(layer, plan.codebook, moments, tied)
+            bias = self._bias(layer, codebook, moments)
+            self.records[name] = dataclasses.replace(self.records[name], codebook=codebook, bias=bias)
+        quantized = quantize_layer(self._model, layer, self.records[name])
+        self._replacer.replace(quantized)
+
+    def _quantize_input(self, layer: Layer) -> None:
+        record = self.records[layer.name]
+        if record.scale_d is not None:
+            self._replacer.replace_activation(quantize_input(layer, record))
+
+    def _moments(self, layer: Layer) -> SecondMoments:
+        node = self._editor.node_of(layer)
+        seen = node.inputs[layer.activation_index]
+        assert seen is not None
+        return input_moments(
+            LayerInputs.of_node(layer, node),
+            Prefix(self._model.ir, layer.activation, sess_options=self._options),
+            Prefix(self._editor.ir, str(seen.name), sess_options=self._options),
+            self._feeds,
+            seed=self._model.layers.index(self._model.layer(layer.name)),
+        )
+
+    def _codebook(
+        self, layer: Layer, spec: CodebookSpec, moments: SecondMoments, tied: Sequence[LayerPlan]
+    ) -> Codebook:
+        """The codebook of a weight, once for all layers that share it."""
+        assert layer.weight is not None
+        if layer.weight in self._codebooks:
+            return self._codebooks[layer.weight]
+        rows = to_rows(self._model.weight(layer.weight), layer)
+        if spec.refine.uses_moments:
+            everywhere = [moments, *(self._moments(plan.layer) for plan in tied)]
+            targets = mean_of([m.centred() if self._takes_bias(layer) else m for m in everywhere])
+            weight = rows.astype(np.float64).reshape(len(targets.quadratic), -1, rows.shape[1])
+            target = asymmetric_target(weight, targets, DAMPING).reshape(rows.shape)
+            codebook = cluster_rows(target, spec, quadratic=damped(targets.quadratic, DAMPING))
+        else:
+            codebook = cluster_rows(rows, spec)
+        self._codebooks[layer.weight] = codebook
+        return codebook
+
+    def _bias(self, layer: Layer, codebook: Codebook, moments: SecondMoments) -> Float32Array | None:
+        """The bias with which the layer's mean output is the float network's: b + W E[z] - Q E[x]."""
+        if not self._takes_bias(layer):
+            return None
+        assert layer.weight is not None
+        groups = len(moments.quadratic)
+        rows = to_rows(self._model.weight(layer.weight), layer)
+        weight = rows.astype(np.float64).reshape(groups, -1, rows.shape[1])
+        quantized = codebook.decode().astype(np.float64).reshape(weight.shape)
+        shift = weight @ moments.float_mean[:, :, None] - quantized @ moments.quantized_mean[:, :, None]
+        own = 0.0 if layer.bias is None else self._model.weight(layer.bias).reshape(-1)
+        return (own + shift.reshape(-1)).astype(np.float32)
+
+    def _takes_bias(self, layer: Layer) -> bool:
+        """Whether the operator takes a bias over its output channels, and has none that is no such constant."""
+        if layer.op_type not in ("Conv", "ConvTranspose", "Gemm") or layer.activation_index != 0:
+            return False
+        node = self._editor.node_of(layer)
+        return layer.bias is not None or len(node.inputs) < 3 or node.inputs[2] is None

@@ -1,0 +1,77 @@
+"""Second moments of a layer's inputs in the quantized network, paired with those in the float network."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from amct_lite.codebook.second_moments import SecondMoments
+from amct_lite.errors import CalibrationError
+from amct_lite.refine.layer_inputs import LayerInputs
+from amct_lite.refine.prefix import Prefix
+from amct_lite.refine.samples import Feed
+
+__all__ = ["input_moments"]
+
+# Output positions of a sample that stand for all: neighbours say much the same.
+POSITIONS_PER_SAMPLE = 192
+
+# float32 values of input vectors held at a time (128 MiB).
+MAX_VALUES = 2**25
+
+
+def input_moments(
+    inputs: LayerInputs, float_net: Prefix, quantized_net: Prefix, feeds: Sequence[Feed], seed: int
+) -> SecondMoments:
+    """Sum over samples and chosen output positions, the same ones in both networks.
+
+    Args:
+        inputs: The layer's geometry.
+        float_net: The float network up to the layer's input.
+        quantized_net: The network quantized so far, up to the same tensor or its quantized twin.
+        feeds: The samples.
+        seed: For the choice of positions.
+
+    Raises:
+        CalibrationError: The inputs are not finite, or there are none.
+    """
+    random = np.random.default_rng(seed)
+    quadratic = cross = quantized_sum = float_sum = 0.0
+    count = 0
+    for feed in feeds:
+        z_all, x_all = float_net.run(feed), quantized_net.run(feed)
+        if not x_all.size:
+            continue
+        positions = inputs.positions(x_all.shape, POSITIONS_PER_SAMPLE, random)
+        for part in _parts(x_all.shape, positions, inputs):
+            x, z = (inputs.vectors(values[part], positions[part]) for values in (x_all, z_all))
+            across = x.transpose(0, 2, 1)
+            # float32 sums over one part only: the parts are added in float64.
+            quadratic = quadratic + (across @ x).astype(np.float64)
+            cross = cross + (z.transpose(0, 2, 1) @ x).astype(np.float64)
+            quantized_sum = quantized_sum + x.sum(axis=1, dtype=np.float64)
+            float_sum = float_sum + z.sum(axis=1, dtype=np.float64)
+            count += x.shape[1]
+    if not count:
+        raise CalibrationError(
+            f"Its input {inputs.layer.activation!r} had no values in any batch.",
+            layer=inputs.layer.name,
+            remedy="Calibrate with data that reaches the layer, or add the layer to skip_layers.",
+        )
+    quadratic, cross = np.asarray(quadratic) / count, np.asarray(cross) / count
+    if not (np.isfinite(quadratic).all() and np.isfinite(cross).all()):
+        raise CalibrationError(
+            f"Its input {inputs.layer.activation!r} is not finite.",
+            layer=inputs.layer.name,
+            remedy="Check the data's preprocessing, and that the float model is sound on it.",
+        )
+    return SecondMoments(quadratic, cross, np.asarray(quantized_sum) / count, np.asarray(float_sum) / count, count)
+
+
+def _parts(shape: tuple[int, ...], positions: np.ndarray, inputs: LayerInputs) -> list[slice]:
+    """Slices of the samples, so that the vectors of one slice stay within the memory allowed."""
+    if len(positions) == 1:
+        return [slice(None)]
+    taps = int(np.prod(inputs.layer.kernel_shape))
+    per_sample = positions.shape[1] * shape[1] * taps
+    step = max(1, MAX_VALUES // max(1, per_sample))
+    return [slice(start, start + step) for start in range(0, shape[0], step)]
