@@ -5,7 +5,8 @@ same float network as before. Every Conv, Gemm and MatMul has one codebook of 2 
 levels are quantiles, as accuracy is not the question here. No data: the batch is random.
 
 One thread. Loads and runs of the models take turns; medians. Resident memory is what a process of its own gains by
-loading: folded weights occupy as much as float ones. Command, from the checkout's root, about three minutes on 2 cores:
+loading: the folded weights are as large as float ones, and what folding took in between is not given back at once.
+Command, from the checkout's root, about three minutes on 2 cores:
 
     python -m benchmarks.packed_form
 """
