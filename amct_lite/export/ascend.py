@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from amct_lite.export.activation_quantizer import table_lookup
 from amct_lite.export.editor import GraphEditor
-from amct_lite.export.operands import replace_operands
+from amct_lite.export.operands import OperandReplacer
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.types import LayerKind
@@ -28,7 +28,9 @@ def ascend_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
         layers: Its quantized layers, in graph order.
     """
     editor = GraphEditor(model)
-    replace_operands(editor, layers, activation=_quantize, weight=_int8_weight, bias=_int32_bias)
+    replacer = OperandReplacer(editor, activation=_quantize, weight=_int8_weight, bias=_int32_bias)
+    for layer in layers:
+        replacer.replace(layer)
     for layer in layers:
         _dequantize_output(editor, layer)
     editor.drop_unused_initializers()

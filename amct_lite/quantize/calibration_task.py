@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from amct_lite.calibration.modified_model import CalibrationTask
+from amct_lite.codebook.specification import Refine
+from amct_lite.errors import ParameterError
 from amct_lite.quantize.planned_graph import PlannedGraph
 
 __all__ = ["calibration_task"]
@@ -18,8 +20,17 @@ def calibration_task(
         record_file: Where to write the record in the end; None for none.
         statistics_file: Where to write the statistics in the end; None for none.
     """
+    if graph.config_file is None:
+        raise ParameterError("A calibration model needs a config file that its session can read.")
+    for plan in graph.plans:
+        if plan.codebook is not None and plan.codebook.refine is not Refine.NONE:
+            raise ParameterError(
+                f"Layer {plan.layer.name!r} refines its codebook (refine {str(plan.codebook.refine)!r}), which runs the"
+                " data through the network many times.",
+                remedy='Calibrate with amct_lite.calibrate(graph, batches), or set refine to "none".',
+            )
     return CalibrationTask(
-        tensors={layer.activation: layer.channel_axis for layer in graph.quantized_layers},
+        tensors={plan.layer.activation: plan.layer.channel_axis for plan in graph.plans if plan.quantizes_input},
         outputs=[value.name or "" for value in graph.model.ir.graph.outputs],
         batch_num=graph.config.batch_num,
         model_digest=graph.model.digest,

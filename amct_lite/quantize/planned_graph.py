@@ -29,7 +29,7 @@ class PlannedGraph:
         config: The config, validated against the model.
         target: The target that the config names.
         plans: What is done to each layer, in graph order.
-        config_file: Where the config came from.
+        config_file: Where the config came from; None for one that was made in memory.
         record_file: Where calibration writes the record; None where the user gave none.
     """
 
@@ -37,7 +37,7 @@ class PlannedGraph:
     config: QuantConfig
     target: Target
     plans: tuple[LayerPlan, ...] = field(repr=False)
-    config_file: Path
+    config_file: Path | None
     record_file: Path | None = None
 
     @property

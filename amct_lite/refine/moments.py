@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from amct_lite.codebook.second_moments import SecondMoments
+from amct_lite.codebook.second_moments import SecondMoments, mean_of
 from amct_lite.errors import CalibrationError
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.prefix import Prefix
 from amct_lite.refine.samples import Feed
 
 __all__ = ["input_moments"]
+
+Float32Array = npt.NDArray[np.float32]
 
 # Output positions of a sample that stand for all: neighbours say much the same.
 POSITIONS_PER_SAMPLE = 192
@@ -35,8 +38,7 @@ def input_moments(
         CalibrationError: The inputs are not finite, or there are none.
     """
     random = np.random.default_rng(seed)
-    quadratic = cross = quantized_sum = float_sum = 0.0
-    count = 0
+    total: SecondMoments | None = None
     for feed in feeds:
         z_all, x_all = float_net.run(feed), quantized_net.run(feed)
         if not x_all.size:
@@ -44,27 +46,33 @@ def input_moments(
         positions = inputs.positions(x_all.shape, POSITIONS_PER_SAMPLE, random)
         for part in _parts(x_all.shape, positions, inputs):
             x, z = (inputs.vectors(values[part], positions[part]) for values in (x_all, z_all))
-            across = x.transpose(0, 2, 1)
-            # float32 sums over one part only: the parts are added in float64.
-            quadratic = quadratic + (across @ x).astype(np.float64)
-            cross = cross + (z.transpose(0, 2, 1) @ x).astype(np.float64)
-            quantized_sum = quantized_sum + x.sum(axis=1, dtype=np.float64)
-            float_sum = float_sum + z.sum(axis=1, dtype=np.float64)
-            count += x.shape[1]
-    if not count:
+            found = _moments_of(x, z)
+            total = found if total is None else mean_of([total, found])
+    if total is None:
         raise CalibrationError(
             f"Its input {inputs.layer.activation!r} had no values in any batch.",
             layer=inputs.layer.name,
             remedy="Calibrate with data that reaches the layer, or add the layer to skip_layers.",
         )
-    quadratic, cross = np.asarray(quadratic) / count, np.asarray(cross) / count
-    if not (np.isfinite(quadratic).all() and np.isfinite(cross).all()):
+    if not (np.isfinite(total.quadratic).all() and np.isfinite(total.cross).all()):
         raise CalibrationError(
             f"Its input {inputs.layer.activation!r} is not finite.",
             layer=inputs.layer.name,
             remedy="Check the data's preprocessing, and that the float model is sound on it.",
         )
-    return SecondMoments(quadratic, cross, np.asarray(quantized_sum) / count, np.asarray(float_sum) / count, count)
+    return total
+
+
+def _moments_of(x: Float32Array, z: Float32Array) -> SecondMoments:
+    """Moments of some vectors, shape (groups, vectors, K), summed in float32 over no more than a part of a batch."""
+    count = x.shape[1]
+    return SecondMoments(
+        quadratic=(x.transpose(0, 2, 1) @ x).astype(np.float64) / count,
+        cross=(z.transpose(0, 2, 1) @ x).astype(np.float64) / count,
+        quantized_mean=x.mean(axis=1, dtype=np.float64),
+        float_mean=z.mean(axis=1, dtype=np.float64),
+        count=count,
+    )
 
 
 def _parts(shape: tuple[int, ...], positions: np.ndarray, inputs: LayerInputs) -> list[slice]:

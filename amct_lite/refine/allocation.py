@@ -1,0 +1,216 @@
+"""Mixed bits: how many each layer gets, so that a number of bytes does the least harm at the network's output.
+
+Every layer and width has a predicted cost: the layer's own output error (delta' H delta, normalised, after the same
+codebook and error feedback that will be used) times how far the network's output moves for such an error in that
+layer, measured once a layer. Costs of layers add (Dong et al. 2020, "HAWQ-V2", arXiv 1911.03852, section 3, from the
+Hessian's trace; here from the data). No evaluator is needed.
+"""
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.codebook.cluster_rows import cluster_rows
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.least_squares import output_error
+from amct_lite.codebook.second_moments import SecondMoments, damped
+from amct_lite.codebook.specification import CodebookSpec, Refine
+from amct_lite.graph.cloning import clone_ir
+from amct_lite.graph.constants import replace_array
+from amct_lite.graph.model import Model
+from amct_lite.graph.runtime import create_session
+from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.weight_rows import from_rows, to_rows
+from amct_lite.refine.layer_inputs import LayerInputs
+from amct_lite.refine.moments import input_moments
+from amct_lite.refine.prefix import Prefix
+from amct_lite.refine.samples import Feed
+from amct_lite.types import Layer
+
+__all__ = ["BitOption", "allocate_bits", "bit_options"]
+
+Progress = Callable[[int, int], None]
+Outputs = Sequence[npt.NDArray[Any]]
+
+# Samples on which the network's output is compared, and whose input moments are taken: ranks of layers need few.
+COMPARED_SAMPLES = 48
+DAMPING = 0.03
+MAX_BITS = 8
+
+
+@dataclass(frozen=True)
+class BitOption:
+    """One way to store one weight.
+
+    Attributes:
+        num_bits: Bits of a code.
+        size_bytes: Codes, tables and scales.
+        cost: Predicted squared change of the network's output, relative to its size.
+    """
+
+    num_bits: int
+    size_bytes: int
+    cost: float
+
+
+def bit_options(
+    model: Model,
+    plans: Sequence[LayerPlan],
+    feeds: Sequence[Feed],
+    *,
+    min_bits: int = 1,
+    progress: Progress | None = None,
+    sess_options: Any = None,
+) -> dict[str, list[BitOption]]:
+    """Predict what each width costs each weight.
+
+    Args:
+        model: The float model.
+        plans: Plans whose codebooks are to get their widths.
+        feeds: Calibration samples.
+        min_bits: The narrowest width.
+        progress: Called after each weight with (weights done, weights in all).
+        sess_options: The user's onnxruntime.SessionOptions.
+
+    Returns:
+        Name of the weight -> its options, from narrow to wide.
+    """
+    feeds = _first(feeds, COMPARED_SAMPLES)
+    by_weight: dict[str, list[LayerPlan]] = {}
+    for plan in plans:
+        if plan.codebook is not None and plan.layer.weight is not None:
+            by_weight.setdefault(plan.layer.weight, []).append(plan)
+    original = _outputs(model, {}, feeds, sess_options)
+    found = {}
+    for number, (name, group) in enumerate(by_weight.items()):
+        layer, spec = group[0].layer, group[0].codebook
+        assert spec is not None
+        moments = _moments(model, layer, feeds, sess_options)
+        candidates = [
+            (bits, *_candidate(model, layer, replace(spec, num_levels=2**bits), moments))
+            for bits in range(min_bits, MAX_BITS + 1)
+        ]
+        _, narrow, narrow_error = candidates[0]
+        changed = {name: np.ascontiguousarray(from_rows(narrow.decode(), layer))}
+        moved = _relative_change(original, _outputs(model, changed, feeds, sess_options))
+        factor = moved / narrow_error if narrow_error > 0.0 else 0.0
+        found[name] = [BitOption(bits, codebook.stored_bytes, factor * error) for bits, codebook, error in candidates]
+        if progress is not None:
+            progress(number + 1, len(by_weight))
+    return found
+
+
+def allocate_bits(options: Mapping[str, Sequence[BitOption]], max_bytes: int) -> dict[str, int]:
+    """Choose a width for each weight: the least sum of costs within the bytes.
+
+    Widths are raised one weight at a time by the largest fall of cost per byte, along the lower convex hull of each
+    weight's options; then what still fits is added. Optimal up to the last step (Dyer 1984, "An O(n) algorithm for
+    the multiple-choice knapsack linear program", Mathematical Programming 29).
+
+    Args:
+        options: From `bit_options`.
+        max_bytes: How many bytes all weights may take; each takes its narrowest width at least.
+
+    Returns:
+        Name of the weight -> bits of its codes.
+
+    Example:
+        >>> options = {
+        ...     "a": [BitOption(2, 100, 9.0), BitOption(3, 150, 1.0)],
+        ...     "b": [BitOption(2, 100, 2.0), BitOption(3, 150, 1.0)],
+        ... }
+        >>> allocate_bits(options, 250)
+        {'a': 3, 'b': 2}
+    """
+    chosen = dict.fromkeys(options, 0)
+    left = max_bytes - sum(ways[0].size_bytes for ways in options.values())
+    steps: list[tuple[float, str, int]] = []
+    for name in options:
+        _push_best_step(steps, options[name], name, 0)
+    while steps:
+        _, name, index = heapq.heappop(steps)
+        extra = options[name][index].size_bytes - options[name][chosen[name]].size_bytes
+        if extra > left:
+            # A shorter step may still fit.
+            shorter = range(chosen[name] + 1, index)
+            fitting = [
+                i for i in shorter if options[name][i].size_bytes - options[name][chosen[name]].size_bytes <= left
+            ]
+            if fitting:
+                left -= options[name][fitting[-1]].size_bytes - options[name][chosen[name]].size_bytes
+                chosen[name] = fitting[-1]
+            continue
+        left -= extra
+        chosen[name] = index
+        _push_best_step(steps, options[name], name, index)
+    return {name: options[name][index].num_bits for name, index in chosen.items()}
+
+
+def _push_best_step(steps: list[tuple[float, str, int]], ways: Sequence[BitOption], name: str, index: int) -> None:
+    """The wider option that lowers the cost most per byte."""
+    here = ways[index]
+    gains = [
+        ((way.cost - here.cost) / (way.size_bytes - here.size_bytes), name, number)
+        for number, way in enumerate(ways[index + 1 :], index + 1)
+        if way.cost < here.cost and way.size_bytes > here.size_bytes
+    ]
+    if gains:
+        heapq.heappush(steps, min(gains))
+
+
+def _candidate(model: Model, layer: Layer, spec: CodebookSpec, moments: SecondMoments) -> tuple[Codebook, float]:
+    """A codebook of one width and its error at the layer's output, relative to that output."""
+    assert layer.weight is not None
+    rows = to_rows(model.weight(layer.weight), layer)
+    quadratic = damped(moments.quadratic, DAMPING)
+    used = replace(spec, refine=Refine.GPTQ if spec.refine is not Refine.NONE else Refine.NONE)
+    codebook = cluster_rows(rows, used, quadratic=quadratic)
+    weight = rows.astype(np.float64).reshape(len(quadratic), -1, rows.shape[1])
+    decoded = codebook.decode().astype(np.float64).reshape(weight.shape)
+    signal = output_error(weight, quadratic, np.zeros_like(weight))
+    return codebook, output_error(weight, quadratic, decoded) / signal if signal > 0.0 else 0.0
+
+
+def _moments(model: Model, layer: Layer, feeds: Sequence[Feed], sess_options: Any) -> SecondMoments:
+    node = next(node for node in model.ir.graph if node.name == layer.name)
+    prefix = Prefix(model.ir, layer.activation, sess_options=sess_options)
+    moments = input_moments(LayerInputs.of_node(layer, node), prefix, prefix, feeds, seed=0)
+    return moments.centred() if layer.op_type != "MatMul" else moments
+
+
+def _outputs(
+    model: Model, weights: Mapping[str, npt.NDArray[np.float32]], feeds: Sequence[Feed], sess_options: Any
+) -> list[Outputs]:
+    graph = clone_ir(model.ir)
+    for name, array in weights.items():
+        replace_array(graph.graph.initializers[name], array)
+    session = create_session(graph, sess_options=sess_options)
+    return [session.run(None, feed) for feed in feeds]
+
+
+def _relative_change(before: Sequence[Outputs], after: Sequence[Outputs]) -> float:
+    """Sum over outputs of |y - y'|**2 / |y|**2."""
+    total = 0.0
+    for index in range(len(before[0])):
+        if not np.issubdtype(before[0][index].dtype, np.floating):
+            continue
+        signal = sum(float(np.sum(np.square(values[index], dtype=np.float64))) for values in before)
+        noise = sum(
+            float(np.sum(np.square(a[index].astype(np.float64) - b[index]))) for a, b in zip(after, before, strict=True)
+        )
+        total += noise / signal if signal > 0.0 else 0.0
+    return total
+
+
+def _first(feeds: Sequence[Feed], max_samples: int) -> list[Feed]:
+    taken, count = [], 0
+    for feed in feeds:
+        taken.append(feed)
+        count += next(iter(feed.values())).shape[0] if feed else 1
+        if count >= max_samples:
+            break
+    return taken
