@@ -27,8 +27,8 @@ from amct_lite.quantize.plan import LayerPlan
 from amct_lite.quantize.weight_rows import from_rows, to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.moments import input_moments
-from amct_lite.refine.prefix import Prefix
 from amct_lite.refine.samples import Feed
+from amct_lite.refine.stream import Stream
 from amct_lite.types import Layer
 
 __all__ = ["BitOption", "allocate_bits", "bit_options"]
@@ -40,6 +40,7 @@ Outputs = Sequence[npt.NDArray[Any]]
 COMPARED_SAMPLES = 48
 DAMPING = 0.03
 MAX_BITS = 8
+NARROWER, WIDER = 1, 2
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def bit_options(
     model: Model,
     plans: Sequence[LayerPlan],
     feeds: Sequence[Feed],
+    centre: int,
     *,
-    min_bits: int = 1,
     progress: Progress | None = None,
     sess_options: Any = None,
 ) -> dict[str, list[BitOption]]:
@@ -72,7 +73,7 @@ def bit_options(
         model: The float model.
         plans: Plans whose codebooks are to get their widths.
         feeds: Calibration samples.
-        min_bits: The narrowest width.
+        centre: The width around which widths are tried, and at which the output's change is measured.
         progress: Called after each weight with (weights done, weights in all).
         sess_options: The user's onnxruntime.SessionOptions.
 
@@ -85,19 +86,21 @@ def bit_options(
         if plan.codebook is not None and plan.layer.weight is not None:
             by_weight.setdefault(plan.layer.weight, []).append(plan)
     original = _outputs(model, {}, feeds, sess_options)
+    stream = Stream(model.ir, feeds, sess_options=sess_options)
     found = {}
     for number, (name, group) in enumerate(by_weight.items()):
         layer, spec = group[0].layer, group[0].codebook
         assert spec is not None
-        moments = _moments(model, layer, feeds, sess_options)
+        stream.advance(layer.name)
+        moments = _moments(model, layer, stream)
         candidates = [
             (bits, *_candidate(model, layer, replace(spec, num_levels=2**bits), moments))
-            for bits in range(min_bits, MAX_BITS + 1)
+            for bits in range(max(1, centre - NARROWER), min(MAX_BITS, centre + WIDER) + 1)
         ]
-        _, narrow, narrow_error = candidates[0]
-        changed = {name: np.ascontiguousarray(from_rows(narrow.decode(), layer))}
+        middle, middle_error = next((codebook, error) for bits, codebook, error in candidates if bits == centre)
+        changed = {name: np.ascontiguousarray(from_rows(middle.decode(), layer))}
         moved = _relative_change(original, _outputs(model, changed, feeds, sess_options))
-        factor = moved / narrow_error if narrow_error > 0.0 else 0.0
+        factor = moved / middle_error if middle_error > 0.0 else 0.0
         found[name] = [BitOption(bits, codebook.stored_bytes, factor * error) for bits, codebook, error in candidates]
         if progress is not None:
             progress(number + 1, len(by_weight))
@@ -175,10 +178,10 @@ def _candidate(model: Model, layer: Layer, spec: CodebookSpec, moments: SecondMo
     return codebook, output_error(weight, quadratic, decoded) / signal if signal > 0.0 else 0.0
 
 
-def _moments(model: Model, layer: Layer, feeds: Sequence[Feed], sess_options: Any) -> SecondMoments:
+def _moments(model: Model, layer: Layer, stream: Stream) -> SecondMoments:
     node = next(node for node in model.ir.graph if node.name == layer.name)
-    prefix = Prefix(model.ir, layer.activation, sess_options=sess_options)
-    moments = input_moments(LayerInputs.of_node(layer, node), prefix, prefix, feeds, seed=0)
+    pairs = ((values, values) for values in stream.tensor(layer.activation))
+    moments = input_moments(LayerInputs.of_node(layer, node), pairs, seed=0)
     return moments.centred() if layer.op_type != "MatMul" else moments
 
 

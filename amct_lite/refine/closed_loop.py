@@ -26,8 +26,8 @@ from amct_lite.quantize.quantized_layer import quantize_input, quantize_layer
 from amct_lite.quantize.weight_rows import to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.moments import input_moments
-from amct_lite.refine.prefix import Prefix
 from amct_lite.refine.samples import Feed
+from amct_lite.refine.stream import Stream
 from amct_lite.types import Layer
 
 __all__ = ["refine_codebooks"]
@@ -80,8 +80,10 @@ class _ClosedLoop:
         self, model: Model, records: Mapping[str, LayerRecord], feeds: Sequence[Feed], sess_options: Any
     ) -> None:
         self.records = dict(records)
-        self._model, self._feeds, self._options = model, feeds, sess_options
+        self._model = model
         self._editor = GraphEditor(model)
+        self._float_stream = Stream(model.ir, feeds, sess_options=sess_options)
+        self._quantized_stream = Stream(self._editor.ir, feeds, sess_options=sess_options)
         self._replacer = fake_quantizer(self._editor)
         self._codebooks: dict[str, Codebook] = {}
 
@@ -89,6 +91,8 @@ class _ClosedLoop:
         """Quantize one layer, all layers before it being quantized."""
         layer, name = plan.layer, plan.layer.name
         if plan.codebook is not None and plan.codebook.refine is not Refine.NONE:
+            for stream in (self._float_stream, self._quantized_stream):
+                stream.advance(name)
             self._quantize_input(layer)
             moments = self._moments(layer)
             codebook = self._codebook(layer, plan.codebook, moments, tied)
@@ -106,13 +110,10 @@ class _ClosedLoop:
         node = self._editor.node_of(layer)
         seen = node.inputs[layer.activation_index]
         assert seen is not None
-        return input_moments(
-            LayerInputs.of_node(layer, node),
-            Prefix(self._model.ir, layer.activation, sess_options=self._options),
-            Prefix(self._editor.ir, str(seen.name), sess_options=self._options),
-            self._feeds,
-            seed=self._model.layers.index(self._model.layer(layer.name)),
+        pairs = zip(
+            self._float_stream.tensor(layer.activation), self._quantized_stream.tensor(str(seen.name)), strict=True
         )
+        return input_moments(LayerInputs.of_node(layer, node), pairs, seed=self._model.layers.index(layer))
 
     def _codebook(
         self, layer: Layer, spec: CodebookSpec, moments: SecondMoments, tied: Sequence[LayerPlan]

@@ -182,7 +182,7 @@ def _widths(
         if progress is not None:
             progress("weighing layers", done, total)
 
-    options = bit_options(model, plans, keeper.feeds, progress=report, sess_options=sess_options)
+    options = bit_options(model, plans, keeper.feeds, max(1, round(bits)), progress=report, sess_options=sess_options)
     weights = {name: model.weight(name).size for name in options}
     chosen = allocate_bits(options, int(bits * sum(weights.values()) / 8))
     return {plan.layer.name: chosen[plan.layer.weight] for plan in plans if plan.layer.weight in chosen}

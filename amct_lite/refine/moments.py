@@ -1,6 +1,7 @@
 """Second moments of a layer's inputs in the quantized network, paired with those in the float network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +9,10 @@ import numpy.typing as npt
 from amct_lite.codebook.second_moments import SecondMoments, mean_of
 from amct_lite.errors import CalibrationError
 from amct_lite.refine.layer_inputs import LayerInputs
-from amct_lite.refine.prefix import Prefix
-from amct_lite.refine.samples import Feed
 
 __all__ = ["input_moments"]
 
+Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
 
 # Output positions of a sample that stand for all: neighbours say much the same.
@@ -22,16 +22,12 @@ POSITIONS_PER_SAMPLE = 192
 MAX_VALUES = 2**25
 
 
-def input_moments(
-    inputs: LayerInputs, float_net: Prefix, quantized_net: Prefix, feeds: Sequence[Feed], seed: int
-) -> SecondMoments:
+def input_moments(inputs: LayerInputs, activations: Iterable[tuple[Array, Array]], *, seed: int) -> SecondMoments:
     """Sum over samples and chosen output positions, the same ones in both networks.
 
     Args:
         inputs: The layer's geometry.
-        float_net: The float network up to the layer's input.
-        quantized_net: The network quantized so far, up to the same tensor or its quantized twin.
-        feeds: The samples.
+        activations: The layer's input in the float network and in the quantized one, batch by batch.
         seed: For the choice of positions.
 
     Raises:
@@ -39,8 +35,7 @@ def input_moments(
     """
     random = np.random.default_rng(seed)
     total: SecondMoments | None = None
-    for feed in feeds:
-        z_all, x_all = float_net.run(feed), quantized_net.run(feed)
+    for z_all, x_all in activations:
         if not x_all.size:
             continue
         positions = inputs.positions(x_all.shape, POSITIONS_PER_SAMPLE, random)
