@@ -114,7 +114,7 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
         axis = layer.output_channel_axis if scale_w.size > 1 else None
         values = model.weight(layer.weight)
         if record.cluster:
-            weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis)
+            weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis, costs=record.cluster_cost)
         else:
             weight = quantize_weight(values, scale_w, axis=axis)
         if layer.bias is not None:
@@ -152,12 +152,16 @@ def _check_tied(layer: Layer, records: Mapping[str, LayerRecord]) -> None:
     own = records[layer.name]
     for name in layer.tied_with:
         other = records.get(name)
-        if other is not None and (own.scale_w, own.cluster) != (other.scale_w, other.cluster):
+        if other is not None and _weight_factors(own) != _weight_factors(other):
             raise RecordError(
                 f"It shares its weight with layer {name!r}, but the record has other scale_w or cluster for that one.",
                 layer=layer.name,
                 remedy="Calibrate again.",
             )
+
+
+def _weight_factors(record: LayerRecord) -> tuple[tuple[float, ...], tuple[int, ...], tuple[float, ...]]:
+    return record.scale_w, record.cluster, record.cluster_cost
 
 
 def _check_scales(layer: Layer, scale_w: npt.NDArray[np.float32]) -> None:
