@@ -5,7 +5,7 @@ beside KL and top-1; then, at the entropy of each entropy-aware row, the KL that
 between its level counts (log KL over entropy).
 
 Calibrates on 64 of the 141 photos of tuxpaint141, evaluates fake-quant models on the 500 of imagenet500, which nothing
-was tuned on. The column zstd needs the package `zstandard`. Command, from the checkout's root, 3 minutes on 2 cores:
+was tuned on. The column zstd needs the package `zstandard`. Command, from the checkout's root, 4 minutes of CPU time:
 
     python -m benchmarks.entropy_nuq
 """
