@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from amct_lite.codebook.decision_bounds import decision_bounds, levels_between
 from amct_lite.errors import ParameterError
 from amct_lite.types import FloatArray
 
@@ -23,9 +24,10 @@ def quantize_to_levels(
     levels: Sequence[int],
     *,
     axis: int | None,
+    costs: Sequence[float] = (),
     num_bits: int = 8,
 ) -> npt.NDArray[np.int8]:
-    """Puts every weight on the nearest of the levels kept, as cluster_weight does.
+    """Puts every weight on the nearest of the levels kept, or the best where levels have costs, as cluster_weight does.
 
     Rounding to the full grid first and then to the nearest level kept would cost accuracy: a weight of 4.3
     steps between the levels 3 and 5 would go to 4 and from there to either.
@@ -35,13 +37,16 @@ def quantize_to_levels(
         scales: float32 array, shape (C,), or (1,) for axis None.
         levels: The levels kept, ascending.
         axis: Axis of the channels that the scales belong to, or None.
+        costs: What each level costs, in units of a squared weight, taken as float32: every weight goes where
+            squared error + cost is least. None given: nowhere but to the nearest.
         num_bits: Width of a level, 2 to 8.
 
     Returns:
         int8 array of the weight's shape.
 
     Raises:
-        ParameterError: A weight is not finite, or the levels do not ascend within the grid.
+        ParameterError: A weight is not finite, the levels do not ascend within the grid, or there is not one finite
+            cost for each.
 
     Example:
         >>> quantize_to_levels(np.array([0.9, 4.3]), np.ones(1, dtype=np.float32), [0, 3, 5], axis=None)
@@ -53,9 +58,14 @@ def quantize_to_levels(
         raise ParameterError(f"Levels must be distinct and ascending, within [{q_min}, {q_max}].")
     if not np.isfinite(weight).all():
         raise ParameterError("Weights must be finite.")
-    cells = cells_of(rows_of(weight.astype(np.float32, copy=False), axis), scales, q_min, q_max)
-    rows = np.take(cell_table(kept, q_min, q_max), cells)
-    return from_rows(rows, weight.shape, axis)
+    rows = rows_of(weight.astype(np.float32, copy=False), axis)
+    if len(costs):
+        prices = np.asarray(costs, dtype=np.float32)
+        if prices.shape != kept.shape or not np.isfinite(prices).all():
+            raise ParameterError("Costs must be finite, one for each level.")
+        return from_rows(levels_between(rows, decision_bounds(scales, kept, prices), kept), weight.shape, axis)
+    table = cell_table(kept, q_min, q_max)
+    return from_rows(np.take(table, cells_of(rows, scales, q_min, q_max)), weight.shape, axis)
 
 
 def cells_of(rows: Float32Array, scales: Float32Array, q_min: int, q_max: int) -> npt.NDArray[np.intp]:

@@ -1,11 +1,13 @@
 """NUQ of weights on the int8 grid: at most num_steps of the levels are kept, the best ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from amct_lite.codebook.assignment import CELLS_PER_STEP, cell_table, cells_of, from_rows, rows_of
+from amct_lite.codebook.decision_bounds import decision_bounds, levels_between
+from amct_lite.codebook.entropy_constrained import PricedLevels, price_levels
 from amct_lite.codebook.exact_grid import best_levels_of_cells
 from amct_lite.errors import ParameterError
 from amct_lite.types import FloatArray
@@ -25,12 +27,15 @@ class ClusteredWeight:
         scales: float32 array, shape (C,), or (1,) for one scale for the tensor.
         levels: The levels in use, ascending.
         error: Sum of squared differences to the weight, times the importance where one was given.
+        costs: What each level costs beside its error, float32 values: quantize_to_levels needs them to find the same
+            assignment. () where every weight is on its nearest level.
     """
 
     quantized: npt.NDArray[np.int8]
     scales: Float32Array
     levels: tuple[int, ...]
     error: float
+    costs: tuple[float, ...] = ()
 
 
 def cluster_weight(
@@ -42,12 +47,17 @@ def cluster_weight(
     num_of_iteration: int = 1,
     num_bits: int = 8,
     importance: FloatArray | None = None,
+    entropy_weight: float = 0.0,
 ) -> ClusteredWeight:
     """Keeps the num_steps levels that represent a weight best.
 
     Iteration 0 finds the exact optimum for the given scales. Every further one fits each channel's scale to
     the levels chosen, s = <w, l> / <l, l> (least squares), and finds the optimum for the new scales. The best
     of all is returned, so that more iterations are never worse.
+
+    With an entropy_weight, this result is only the start: from there, error + price * entropy is brought down to a
+    local minimum, whose levels are no more and whose assignment favours the frequent ones (`price_levels`). The
+    scales are fitted along where num_of_iteration is not 0.
 
     Args:
         weight: Float array, any shape; taken as float32.
@@ -58,6 +68,9 @@ def cluster_weight(
         num_bits: Width of a level, 2 to 8.
         importance: How much a squared error counts, for example the mean square of the input that a weight
             meets; broadcastable to weight, non-negative. None, or zeros only, counts all alike.
+        entropy_weight: How much error one bit saved per weight may cost, in units of the error of the clustering
+            without it; 0 leaves that clustering as it is. Not together with an importance: the assignment could
+            not be found again from levels and costs alone.
 
     Returns:
         The clustered weight.
@@ -72,6 +85,12 @@ def cluster_weight(
         (2, np.True_)
     """
     _check_parameters(num_steps, num_of_iteration, num_bits)
+    if not 0.0 <= entropy_weight < np.inf:
+        raise ParameterError(
+            f"The 'entropy_weight' parameter of NUQ must be finite and not negative. Got {entropy_weight} instead."
+        )
+    if entropy_weight > 0.0 and importance is not None:
+        raise ParameterError("NUQ takes an 'importance' or an 'entropy_weight', not both.")
     rows = rows_of(weight.astype(np.float32, copy=False), axis)
     scales = scales.astype(np.float32)
     if scales.shape != rows.shape[:1] or not (np.isfinite(scales).all() and (scales > 0).all()):
@@ -90,12 +109,46 @@ def cluster_weight(
             # Both halves of an iteration are optimal, so only float rounding can raise the error: it is done.
             break
         levels, scales, error = new_levels, new_scales, new_error
+    costs: tuple[float, ...] = ()
+    price = entropy_weight * error / max(rows.size, 1)
+    if price >= np.finfo(np.float32).tiny:
+        levels, priced = _entropy_constrained(
+            rows, scales, levels, price=price, refit_scales=num_of_iteration > 0, num_bits=num_bits
+        )
+        scales, costs = priced.scales, tuple(priced.costs.tolist())
+        error = _squared_error(rows, levels, scales, None)
     return ClusteredWeight(
         quantized=from_rows(levels, weight.shape, axis),
         scales=scales,
         levels=tuple(int(level) for level in _distinct(levels)),
         error=error,
+        costs=costs,
     )
+
+
+def _entropy_constrained(
+    rows: Float32Array,
+    scales: Float32Array,
+    start: npt.NDArray[np.int8],
+    *,
+    price: float,
+    refit_scales: bool,
+    num_bits: int,
+) -> tuple[npt.NDArray[np.int8], PricedLevels]:
+    """Goes on from a clustering to the least error + price * bits, and quantizes as the record's reader will."""
+    q_min, q_max = -(2 ** (num_bits - 1)), 2 ** (num_bits - 1) - 1
+    priced = price_levels(
+        rows, scales, _distinct(start), price=price, refit_scales=refit_scales, q_min=q_min, q_max=q_max
+    )
+    while True:
+        bounds = decision_bounds(priced.scales, priced.levels, priced.costs)
+        quantized = levels_between(rows, bounds, priced.levels)
+        used = np.isin(priced.levels, _distinct(quantized))
+        if used.all():
+            return quantized, priced
+        # The last code lengths can leave a level without weights. Dropping it moves bounds by a rounding at most, but
+        # the assignment returned has to be exactly the one that the returned levels give.
+        priced = replace(priced, levels=priced.levels[used], costs=priced.costs[used])
 
 
 def _quantize_to_best(

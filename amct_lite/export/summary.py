@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from amct_lite.codebook.compression import deflate_bytes, zstd_bytes
 from amct_lite.codebook.entropy import entropy_bits
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
 from amct_lite.quantize.quantized_layer import QuantizedLayer
+from amct_lite.uniform.arq import quantize_weight, weight_scales
 from amct_lite.uniform.error import sqnr_db
 
 if TYPE_CHECKING:
@@ -38,6 +41,11 @@ class LayerSummary:
         entropy_bytes: The same in bytes for the whole weight; bytes_after for a float layer.
         weight_sqnr_db: Signal to quantization noise of the weight; None where it is not quantized.
         activation_levels: Levels of the quantized input; None where it stays float.
+        int8_entropy_bits: entropy_bits of the same weight as plain uniform int8 (ARQ), for comparison.
+        deflate_bytes: The stored weight, without scales, after zlib at level 9; None for a float layer.
+        int8_deflate_bytes: The same of plain uniform int8.
+        zstd_bytes: After zstd at level 1; None for a float layer, or where no zstd is installed.
+        int8_zstd_bytes: The same of plain uniform int8.
     """
 
     name: str
@@ -53,6 +61,11 @@ class LayerSummary:
     entropy_bytes: int
     weight_sqnr_db: float | None
     activation_levels: int | None
+    int8_entropy_bits: float | None = None
+    deflate_bytes: int | None = None
+    int8_deflate_bytes: int | None = None
+    zstd_bytes: int | None = None
+    int8_zstd_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,11 +84,12 @@ class Summary:
 
     @property
     def totals(self) -> dict[str, float]:
-        """Sums over the layers; entropy_bits and bits_per_weight are means over the quantized weights."""
+        """Sums over the layers; those of bits are means over the quantized weights."""
         quantized = [layer for layer in self.layers if layer.entropy_bits is not None and layer.num_weights]
         count = sum(layer.num_weights for layer in quantized)
         mean_entropy = sum(layer.num_weights * (layer.entropy_bits or 0.0) for layer in quantized)
         mean_bits = sum(layer.num_weights * layer.bits_per_weight for layer in quantized)
+        mean_int8_entropy = sum(layer.num_weights * (layer.int8_entropy_bits or 0.0) for layer in quantized)
         return {
             "num_weights": sum(layer.num_weights for layer in self.layers),
             "bytes_before": sum(layer.bytes_before for layer in self.layers),
@@ -83,7 +97,14 @@ class Summary:
             "entropy_bytes": sum(layer.entropy_bytes for layer in self.layers),
             "entropy_bits": round(mean_entropy / count, 4) if count else 0.0,
             "bits_per_weight": round(mean_bits / count, 4) if count else 0.0,
+            "int8_entropy_bits": round(mean_int8_entropy / count, 4) if count else 0.0,
         }
+
+    @property
+    def coded_bytes(self) -> dict[str, int | None]:
+        """Sums over the quantized weights of what each lossless coder makes of them; None where none is installed."""
+        quantized = [layer for layer in self.layers if layer.entropy_bits is not None and layer.num_weights]
+        return {name: _known_sum([getattr(layer, name) for layer in quantized]) for name in _CODED_BYTES}
 
     def to_document(self) -> dict[str, Any]:
         """The summary as JSON; an infinite SQNR (nothing lost) is written as null."""
@@ -92,9 +113,15 @@ class Summary:
             entry = asdict(layer)
             sqnr = layer.weight_sqnr_db
             entry["weight_sqnr_db"] = None if sqnr is None or math.isinf(sqnr) else round(sqnr, 3)
-            entry["entropy_bits"] = None if layer.entropy_bits is None else round(layer.entropy_bits, 4)
+            for name in ("entropy_bits", "int8_entropy_bits"):
+                entry[name] = None if entry[name] is None else round(entry[name], 4)
             layers.append(entry)
-        return {"target": self.target, "totals": self.totals, "files": dict(self.files), "layers": layers}
+        return {
+            "target": self.target,
+            "totals": {**self.totals, **self.coded_bytes},
+            "files": dict(self.files),
+            "layers": layers,
+        }
 
     def table(self) -> "Table":
         """The summary for a terminal."""
@@ -125,6 +152,11 @@ class Summary:
     def notes(self) -> list[str]:
         """Which layers stay float and why, and the sizes of the files, a line each."""
         lines = [f"{layer.name} stays float: {layer.reason}." for layer in self.layers if layer.reason is not None]
+        coded = self.coded_bytes
+        for coder in ("deflate", "zstd"):
+            if coded[f"{coder}_bytes"]:
+                after, uniform = coded[f"{coder}_bytes"], coded[f"int8_{coder}_bytes"]
+                lines.append(f"int8 weights after {coder}: {after:,} bytes; as uniform int8: {uniform:,}")
         before = self.files.get("float_model")
         lines += [
             f"{kind}: {size:,} bytes" + (f", {size / before:.1%} of the float model" if before else "")
@@ -175,7 +207,12 @@ def _layer_summary(
             activation_levels=activation_levels,
         )
     levels = int(np.unique(quantized.weight).size)
+    values = model.weight(layer.weight)
     entropy = entropy_bits(quantized.weight)
+    uniform = quantized.weight
+    if quantized.weight_levels is not None:
+        axis = quantized.scale_axis
+        uniform = quantize_weight(values, weight_scales(values, axis=axis), axis=axis)
     scale_bytes = 4 * quantized.scale_w.size if own_weight else 0
     return LayerSummary(
         name=layer.name,
@@ -189,9 +226,27 @@ def _layer_summary(
         bytes_after=count + scale_bytes,
         entropy_bits=entropy,
         entropy_bytes=math.ceil(count * entropy / 8) + scale_bytes,
-        weight_sqnr_db=sqnr_db(model.weight(layer.weight), quantized.decode_weight()),
+        weight_sqnr_db=sqnr_db(values, quantized.decode_weight()),
         activation_levels=activation_levels,
+        int8_entropy_bits=entropy_bits(uniform),
+        **(_coded_bytes(quantized.weight, uniform) if own_weight else dict.fromkeys(_CODED_BYTES, 0)),
     )
+
+
+_CODED_BYTES = ("deflate_bytes", "int8_deflate_bytes", "zstd_bytes", "int8_zstd_bytes")
+
+
+def _coded_bytes(stored: npt.NDArray[np.int8], uniform: npt.NDArray[np.int8]) -> dict[str, int | None]:
+    """What lossless coders make of a weight as stored, and as plain int8: under the names of _CODED_BYTES."""
+    deflate, zstd = deflate_bytes(stored), zstd_bytes(stored)
+    if uniform is stored:
+        return dict(zip(_CODED_BYTES, (deflate, deflate, zstd, zstd), strict=True))
+    return dict(zip(_CODED_BYTES, (deflate, deflate_bytes(uniform), zstd, zstd_bytes(uniform)), strict=True))
+
+
+def _known_sum(sizes: Sequence[int | None]) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def _cells(layer: LayerSummary) -> list[str]:

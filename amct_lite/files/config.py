@@ -1,7 +1,8 @@
 """The quantization config as data: one source for the JSON file, its checks, and its published schema.
 
 Keys, defaults and order are AMCT's (its manual, "create_quant_config"); what we add is "target", "auto_nuq",
-"act_algo": "minmax" and "none", "wts_algo": "codebook_quantize", and "nuq" among the activation's parameters.
+"act_algo": "minmax" and "none", "wts_algo": "codebook_quantize", "nuq" among the activation's parameters, and
+"entropy_weight" among the weights'.
 """
 
 from typing import Annotated, Any, Literal
@@ -122,6 +123,11 @@ class NuqParams(_WeightParams):
     num_of_iteration: int = Field(
         default=1, ge=0, le=5, description="How often clustering and re-fitting of the scale alternate."
     )
+    entropy_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="How much error, relative to the clustering's own, one bit saved per weight may cost; 0 is off.",
+    )
 
 
 def _weight_algorithm(value: Any) -> str | None:
@@ -206,8 +212,11 @@ def _plain(value: Any) -> Any:
         return value
     fields = {name: getattr(value, name) for name in type(value).model_fields}
     ordered = sorted(fields, key=_AMCT_ORDER.index) if not isinstance(value, AutoNuqOptions) else list(fields)
-    return {name: _plain(fields[name]) for name in ordered if fields[name] is not None}
+    return {name: _plain(fields[name]) for name in ordered if fields[name] != _LEFT_OUT_AT.get(name)}
 
+
+# None leaves any key out; this one is ours and off, so that AMCT's blocks keep AMCT's keys.
+_LEFT_OUT_AT = {"entropy_weight": 0.0}
 
 _AMCT_ORDER = (
     "quant_enable",
@@ -223,6 +232,7 @@ _AMCT_ORDER = (
     "channel_wise",
     "num_steps",
     "num_of_iteration",
+    "entropy_weight",
     "channels_per_table",
     "vector_size",
     "reserve_zero",

@@ -42,6 +42,8 @@ class LayerRecord:
         offset_w: As many zeros.
         shift_bit: As many shifts, for old chips; () where not used.
         cluster: The int8 levels that NUQ keeps for the weights, ascending; () without NUQ.
+        cluster_cost: What each level of `cluster` costs beside its squared error, for entropy-aware NUQ: without it
+            the reader could not find the assignment again. () where every weight goes to its nearest level.
         activation_cluster: The int8 levels that NUQ keeps for the activations, ascending; () without NUQ.
         input_shape: (channels, height, width) of the layer's input, () where unknown.
         skip_fusion: True where nothing was folded into the layer.
@@ -55,6 +57,7 @@ class LayerRecord:
     offset_w: tuple[int, ...] = ()
     shift_bit: tuple[int, ...] = ()
     cluster: tuple[int, ...] = ()
+    cluster_cost: tuple[float, ...] = ()
     activation_cluster: tuple[int, ...] = ()
     input_shape: tuple[int, ...] = ()
     skip_fusion: bool = False
@@ -133,6 +136,7 @@ def _fill(message: Any, record: LayerRecord) -> None:
     message.offset_w.extend(record.offset_w)
     message.shift_bit.extend(record.shift_bit)
     message.cluster.extend(record.cluster)
+    message.cluster_cost.extend(record.cluster_cost)
     message.activation_cluster.extend(record.activation_cluster)
     for field, size in zip(_SHAPE_FIELDS, record.input_shape, strict=False):
         setattr(message, field, size)
@@ -148,6 +152,7 @@ def _from_message(message: Any) -> LayerRecord:
         offset_w=tuple(message.offset_w),
         shift_bit=tuple(message.shift_bit),
         cluster=tuple(message.cluster),
+        cluster_cost=tuple(message.cluster_cost),
         activation_cluster=tuple(message.activation_cluster),
         input_shape=tuple(getattr(message, field) for field in _SHAPE_FIELDS if message.HasField(field)),
         skip_fusion=message.skip_fusion,
@@ -177,6 +182,9 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
             return f"{field}: Cluster center should between [-128, 127], but is {outside[0]}.", _REMEDY
         if levels != sorted(set(levels)):
             return f"{field} must be ascending and without repetition.", _REMEDY
+    costs = list(message.cluster_cost)
+    if len(costs) not in (0, len(message.cluster)) or not all(math.isfinite(cost) and cost >= 0 for cost in costs):
+        return "cluster_cost must be finite and not negative, once for each cluster.", _REMEDY
     return _unsupported(message), "Quantize the layer with amct_lite, which writes int8 without balancing."
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -51,13 +52,14 @@ def make_records(model: Model, plans: Sequence[LayerPlan], statistics: Statistic
     records = {}
     for plan in enabled:
         name, grid = plan.layer.name, grids.get(plan.layer.name)
-        scale_w, cluster = weights.get(name, (np.empty(0, np.float32), ()))
+        found = weights.get(name, _NO_WEIGHT)
         records[name] = LayerRecord(
             scale_d=None if grid is None else grid.scale,
             offset_d=0 if grid is None else grid.offset,
-            scale_w=tuple(map(float, scale_w)),
-            offset_w=(0,) * scale_w.size,
-            cluster=cluster,
+            scale_w=tuple(map(float, found.scales)),
+            offset_w=(0,) * found.scales.size,
+            cluster=found.levels,
+            cluster_cost=found.costs,
             activation_cluster=() if grid is None else _activation_cluster(plan, grid, statistics),
             codebook=codebooks.get(name),
         )
@@ -114,11 +116,20 @@ def _activation_cluster(plan: LayerPlan, grid: Grid, statistics: Statistics) -> 
     return tuple(map(int, levels))
 
 
-_WeightFactors = tuple[npt.NDArray[np.float32], tuple[int, ...]]
+@dataclass(frozen=True)
+class _WeightFactors:
+    """Scales, and with NUQ the kept levels and their costs."""
+
+    scales: npt.NDArray[np.float32]
+    levels: tuple[int, ...] = ()
+    costs: tuple[float, ...] = ()
+
+
+_NO_WEIGHT = _WeightFactors(np.empty(0, np.float32))
 
 
 def _weight_factors(model: Model, plans: Sequence[LayerPlan], grids: dict[str, Grid]) -> dict[str, _WeightFactors]:
-    """Layer name -> (scales, kept levels); layers that share a weight share its factors."""
+    """Layer name -> factors of its weight; layers that share a weight share its factors."""
     groups: dict[str, list[LayerPlan]] = {}
     for plan in plans:
         if plan.layer.weight is not None:
@@ -141,18 +152,32 @@ def _group_factors(
     params = group[0].weight_params
     axis = group[0].layer.output_channel_axis if group[0].channel_wise else None
     scales = weight_scales(weight, axis=axis)
-    levels: tuple[int, ...] = ()
-    if isinstance(params, NuqParams):
-        clustered = cluster_weight(
-            weight, scales, axis=axis, num_steps=params.num_steps, num_of_iteration=params.num_of_iteration
-        )
-        scales, levels = clustered.scales, tuple(map(int, clustered.levels))
-    raised = _raise_for_biases(model, scales, group, grids)
-    if raised is scales or not isinstance(params, NuqParams):
-        return raised, levels
+    if not isinstance(params, NuqParams):
+        return _WeightFactors(_raise_for_biases(model, scales, group, grids))
+    found = _clustered(weight, scales, axis, params, params.num_of_iteration)
+    raised = _raise_for_biases(model, found.scales, group, grids)
+    if raised is found.scales:
+        return found
     # The re-fit would undo the raise, so the levels are chosen anew on the raised scales as they are.
-    clustered = cluster_weight(weight, raised, axis=axis, num_steps=params.num_steps, num_of_iteration=0)
-    return clustered.scales, tuple(map(int, clustered.levels))
+    return _clustered(weight, raised, axis, params, 0)
+
+
+def _clustered(
+    weight: npt.NDArray[np.float32],
+    scales: npt.NDArray[np.float32],
+    axis: int | None,
+    params: NuqParams,
+    num_of_iteration: int,
+) -> _WeightFactors:
+    clustered = cluster_weight(
+        weight,
+        scales,
+        axis=axis,
+        num_steps=params.num_steps,
+        num_of_iteration=num_of_iteration,
+        entropy_weight=params.entropy_weight,
+    )
+    return _WeightFactors(clustered.scales, tuple(map(int, clustered.levels)), clustered.costs)
 
 
 def _raise_for_biases(

@@ -169,7 +169,7 @@ def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord)
     axis = layer.output_channel_axis if scale_w.size > 1 else None
     values = model.weight(layer.weight)
     if record.cluster:
-        weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis)
+        weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis, costs=record.cluster_cost)
     else:
         weight = quantize_weight(values, scale_w, axis=axis)
     bias = None
@@ -228,8 +228,7 @@ def _check_tied(layer: Layer, records: Mapping[str, LayerRecord]) -> None:
         other = records.get(name)
         if other is None:
             continue
-        alike = (own.scale_w, own.cluster) == (other.scale_w, other.cluster)
-        if not (alike and _same_codebook(own.codebook, other.codebook)):
+        if not (_weight_factors(own) == _weight_factors(other) and _same_codebook(own.codebook, other.codebook)):
             raise RecordError(
                 f"It shares its weight with layer {name!r}, but the record has other scale_w or cluster for that one.",
                 layer=layer.name,
@@ -241,6 +240,10 @@ def _same_codebook(first: Codebook | None, second: Codebook | None) -> bool:
     if first is None or second is None:
         return first is second
     return np.array_equal(first.codes, second.codes) and np.array_equal(first.decode(), second.decode())
+
+
+def _weight_factors(record: LayerRecord) -> tuple[tuple[float, ...], tuple[int, ...], tuple[float, ...]]:
+    return record.scale_w, record.cluster, record.cluster_cost
 
 
 def _check_scales(layer: Layer, scale_w: npt.NDArray[np.float32]) -> None:

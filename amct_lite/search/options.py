@@ -21,8 +21,6 @@ from amct_lite.types import FloatArray, Technique
 
 __all__ = ["build_units", "weight_params"]
 
-_DEFAULT_ITERATIONS = 1
-
 
 def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> list[Unit]:
     """Every unit of choice with its options.
@@ -52,13 +50,8 @@ def weight_params(plan: LayerPlan, num_steps: int | None) -> ArqParams | NuqPara
     if num_steps is None:
         return ArqParams(channel_wise=plan.channel_wise)
     asked = plan.weight_params
-    iterations = asked.num_of_iteration if isinstance(asked, NuqParams) else _DEFAULT_ITERATIONS
-    return NuqParams(
-        wts_algo="nuq_quantize",
-        channel_wise=plan.channel_wise,
-        num_steps=num_steps,
-        num_of_iteration=iterations,
-    )
+    own = asked if isinstance(asked, NuqParams) else NuqParams(wts_algo="nuq_quantize")
+    return own.model_copy(update={"channel_wise": plan.channel_wise, "num_steps": num_steps})
 
 
 def _weight_unit(group: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> Unit:

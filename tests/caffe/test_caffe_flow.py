@@ -40,10 +40,10 @@ def graph(tmp_path):
     return amct.init(tmp_path / "config.json", MODEL, WEIGHTS, tmp_path / "record.txt")
 
 
-def ask_for_nuq(config_file, names):
+def ask_for_nuq(config_file, names, **more):
     config = json.loads(config_file.read_text())
     for name in names:
-        config[name]["weight_quant_params"].update(wts_algo="nuq_quantize", num_steps=16)
+        config[name]["weight_quant_params"].update(wts_algo="nuq_quantize", num_steps=16, **more)
         config[name]["activation_quant_params"]["nuq"] = {"target_compression_ratio": 0.125}
     config_file.write_text(json.dumps(config))
 
@@ -65,19 +65,19 @@ def test_the_default_target_allows_nuq_on_inner_products_and_refuses_other_filte
         amct.init(tmp_path / "config.json", MODEL, WEIGHTS)
 
 
-@pytest.mark.parametrize("with_nuq", [False, True], ids=["uniform", "nuq"])
+@pytest.mark.parametrize("with_nuq", [None, {}, {"entropy_weight": 4.0}], ids=["uniform", "nuq", "entropy"])
 def test_the_saved_pair_runs_as_the_graph_says(graph, tmp_path, batches, with_nuq, real_caffe_layers):
-    if with_nuq:
-        ask_for_nuq(tmp_path / "config.json", ["ip1", "ip2"])
+    if with_nuq is not None:
+        ask_for_nuq(tmp_path / "config.json", ["ip1", "ip2"], **with_nuq)
         graph = amct.init(tmp_path / "config.json", MODEL, WEIGHTS, tmp_path / "record.txt")
     amct.calibrate(graph, batches)
-    saved = amct.save_model(graph, "Fakequant" if with_nuq else "Both", tmp_path / "out" / "lenet")
+    saved = amct.save_model(graph, "Both" if with_nuq is None else "Fakequant", tmp_path / "out" / "lenet")
     deploy = ["lenet_deploy_model.prototxt", "lenet_deploy_weights.caffemodel"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        *([] if with_nuq else deploy),
+        *(deploy if with_nuq is None else []),
         "lenet_fake_quant_model.prototxt",
         "lenet_fake_quant_weights.caffemodel",
-        *([] if with_nuq else ["lenet_quant.json"]),
+        *(["lenet_quant.json"] if with_nuq is None else []),
         "lenet_summary.json",
     ]
     pair = saved.files["fake_quant_model"], saved.files["fake_quant_weights"]

@@ -133,6 +133,7 @@ _nuq_weights = st.fixed_dictionaries(
         "channel_wise": _optional_bool,
         "num_steps": st.integers(2, 256),
         "num_of_iteration": st.integers(0, 5),
+        "entropy_weight": st.integers(0, 9) | st.floats(0, 1e6),
     }
 )
 _layer = st.fixed_dictionaries(
@@ -182,4 +183,10 @@ def test_what_is_written_reads_back_equal_and_is_written_the_same_again(tmp_path
 
 def test_nuq_params_default_to_amcts_32_steps_and_one_iteration() -> None:
     params = NuqParams(wts_algo="nuq_quantize")
-    assert (params.num_steps, params.num_of_iteration) == (32, 1)
+    assert (params.num_steps, params.num_of_iteration, params.entropy_weight) == (32, 1, 0.0)
+
+
+def test_an_entropy_weight_is_written_where_it_is_set() -> None:
+    layer = {"weight_quant_params": {"wts_algo": "nuq_quantize", "entropy_weight": 2}}
+    block = QuantConfig.model_validate({"conv1": layer}).to_document()["conv1"]["weight_quant_params"]
+    assert list(block) == ["num_bits", "wts_algo", "num_steps", "num_of_iteration", "entropy_weight"]

@@ -135,6 +135,9 @@ def test_a_mistake_in_the_activations_parameters_is_named(mistakes, part: str, m
         ('{"wts_algo":"nuq_quantize","num_steps":32.0}', ".num_steps: must be a valid integer. Got 32.0 instead."),
         ('{"wts_algo":"nuq_quantize","num_of_iteration":6}', ".num_of_iteration: must be less than or equal to 5."),
         ('{"wts_algo":"nuq_quantize","num_of_iteration":-1}', ".num_of_iteration: must be greater than or equal to 0."),
+        ('{"wts_algo":"nuq_quantize","entropy_weight":-1}', ".entropy_weight: must be greater than or equal to 0."),
+        ('{"wts_algo":"nuq_quantize","entropy_weight":"2"}', ".entropy_weight: must be a valid number."),
+        ('{"entropy_weight":2}', "It belongs to wts_algo 'nuq_quantize', here it is 'arq_quantize'."),
         ('{"wts_algo":"nuq_quantize","num_stpes":4}', "Unknown parameter 'num_stpes'. Did you mean 'num_steps'?"),
     ],
 )

@@ -63,12 +63,15 @@ def _records(draw) -> LayerRecord:
     scale_w = tuple(draw(st.lists(_scale, max_size=5)))
     shift = st.sampled_from([(), (0,) * len(scale_w), (1,) * len(scale_w), (16,) * len(scale_w)])
     shapes = st.sampled_from([(), (3,), (2048, 1, 1), (3, 224, 224), (0, 5, 5)])
+    cluster = draw(_levels)
+    costs = st.tuples(*[st.floats(0, width=32, allow_infinity=False)] * len(cluster))
     return LayerRecord(
         scale_d=draw(st.none() | _scale),
         scale_w=scale_w,
         offset_w=draw(st.sampled_from([(), (0,) * len(scale_w)])),
         shift_bit=draw(shift),
-        cluster=draw(_levels),
+        cluster=cluster,
+        cluster_cost=draw(st.just(()) | costs),
         activation_cluster=draw(_levels),
         input_shape=draw(shapes),
         skip_fusion=draw(st.booleans()),
@@ -155,6 +158,11 @@ def test_a_cluster_may_have_up_to_256_levels_where_amct_takes_16_or_32(read, cou
         ("cluster: 128", "cluster: Cluster center should between [-128, 127], but is 128."),
         ("cluster: 0 cluster: -129", "cluster: Cluster center should between [-128, 127], but is -129."),
         ("cluster: 2 cluster: 1", "cluster must be ascending and without repetition."),
+        ("cluster: 1 cluster_cost: 0 cluster_cost: 0", "cluster_cost must be finite and not negative, once for each"),
+        ("cluster_cost: 0", "cluster_cost must be finite and not negative, once for each cluster."),
+        ("cluster: 1 cluster_cost: -1", "cluster_cost must be finite and not negative"),
+        ("cluster: 1 cluster_cost: nan", "cluster_cost must be finite and not negative"),
+        ("cluster: 1 cluster_cost: 1e39", "cluster_cost must be finite and not negative"),
         ("activation_cluster: 1 activation_cluster: 1", "activation_cluster must be ascending"),
         ("scale_d: 1 tensor_balance_factor: 2", "tensor_balance_factor is not supported."),
         ('scale_d: 1 dst_type: "INT16"', "dst_type must be INT8, but is INT16."),

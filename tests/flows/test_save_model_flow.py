@@ -4,6 +4,8 @@ import errno
 import json
 import math
 import os
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +15,14 @@ import numpy as np
 import pytest
 
 import amct_lite
+from amct_lite.codebook.compression import zstd_bytes
+from amct_lite.codebook.entropy import entropy_bits
 from amct_lite.errors import AmctError, FileError, ParameterError
 from amct_lite.export import save
 from amct_lite.graph import save_ir
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
+from amct_lite.uniform.arq import quantize_weight, weight_scales
 
 IMAGES = load_split().calibration.images
 
@@ -191,12 +196,22 @@ def test_summary_tells_the_truth(with_nuq: bool, quantize: Callable[..., Any], n
         assert row["entropy_bits"] == pytest.approx(entropy, abs=1e-4)
         assert row["entropy_bytes"] == math.ceil(weight.size * entropy / 8) + 4 * layer.scale_w.size
         assert row["weight_sqnr_db"] == pytest.approx(10 * math.log10((weight**2).sum() / noise), abs=1e-3)
+        uniform = quantize_weight(weight.astype(np.float32), layer.scale_w, axis=layer.scale_axis)
+        if with_nuq:
+            scales = weight_scales(weight.astype(np.float32), axis=layer.scale_axis)
+            uniform = quantize_weight(weight.astype(np.float32), scales, axis=layer.scale_axis)
+        assert row["int8_entropy_bits"] == pytest.approx(entropy_bits(uniform), abs=1e-4)
+        assert row["deflate_bytes"] == len(zlib.compress(layer.weight.tobytes(), 9))
+        assert row["int8_deflate_bytes"] == len(zlib.compress(uniform.tobytes(), 9))
+        assert (row["zstd_bytes"], row["int8_zstd_bytes"]) == (zstd_bytes(layer.weight), zstd_bytes(uniform))
         assert row["activation_levels"] == (len(layer.activation_levels) if with_nuq else 256)
     totals, quantized = document["totals"], [row for row in rows.values() if row["entropy_bits"] is not None]
     for key in ("num_weights", "bytes_before", "bytes_after", "entropy_bytes"):
         assert totals[key] == sum(row[key] for row in rows.values())
+    for key in ("deflate_bytes", "int8_deflate_bytes"):
+        assert totals[key] == sum(row[key] for row in quantized)
     count = sum(row["num_weights"] for row in quantized)
-    for key in ("entropy_bits", "bits_per_weight"):
+    for key in ("entropy_bits", "int8_entropy_bits", "bits_per_weight"):
         mean = sum(row[key] * row["num_weights"] for row in quantized) / count
         assert totals[key] == pytest.approx(mean, abs=1e-3)
     assert document["files"]["float_model"] == MODEL_FILE.stat().st_size
@@ -252,3 +267,42 @@ def test_weights_outside_the_model_file(
     deploy = big.saved.files["deploy_model"]
     total = deploy.stat().st_size + deploy.with_suffix(".data").stat().st_size
     assert big.saved.summary.files["deploy_model"] == total
+
+
+def test_sizes_of_a_missing_coder_are_null(quantize: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    document = json.loads(quantize(MODEL_FILE, [IMAGES]).saved.files["summary"].read_text())
+    assert document["totals"]["zstd_bytes"] is document["layers"][0]["zstd_bytes"] is None
+    assert document["totals"]["deflate_bytes"] > 0
+
+
+@pytest.mark.parametrize("target", ["ascend", "onnxruntime"])
+def test_entropy_aware_weights_are_the_same_in_every_form_and_smaller(
+    target: str, quantize: Callable[..., Any], nuq: Callable[..., Any]
+) -> None:
+    def aware(document: dict[str, Any]) -> None:
+        nuq()(document)
+        for block in document.values():
+            if isinstance(block, dict) and "weight_quant_params" in block:
+                block["weight_quant_params"]["entropy_weight"] = 6.0
+
+    plain, found = (quantize(MODEL_FILE, [IMAGES], target=target, edit=edit) for edit in (nuq(), aware))
+
+    def stored(kind: str, like: np.ndarray) -> list[list[Any]]:
+        """The kind's constants of that type and size, each sorted, because forms differ in layout."""
+        constants = [value.const_value.numpy() for value in found.model(kind).graph.initializers.values()]
+        fitting = [each for each in constants if each.dtype == like.dtype and each.size == like.size]
+        return [np.sort(each, axis=None).tolist() for each in fitting]
+
+    for layer in found.layers.values():
+        if layer.weight is None:
+            continue
+        assert set(np.unique(layer.weight)) == set(layer.weight_levels)
+        for kind, values in (("deploy_model", layer.weight), ("fake_quant_model", layer.decode_weight())):
+            assert np.sort(values, axis=None).tolist() in stored(kind, values)
+    for key in ("entropy_bits", "entropy_bytes"):
+        assert found.saved.summary.totals[key] < 0.9 * plain.saved.summary.totals[key]
+    coded = found.saved.summary.coded_bytes
+    assert coded["deflate_bytes"] < 0.9 * plain.saved.summary.coded_bytes["deflate_bytes"]
+    assert coded["int8_deflate_bytes"] == plain.saved.summary.coded_bytes["int8_deflate_bytes"]

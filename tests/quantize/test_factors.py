@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from amct_lite.calibration.statistics import Statistics
+from amct_lite.codebook.entropy import entropy_bits
+from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import LayerRecord
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.quantize.quantized_layer import quantized_layers
+from amct_lite.uniform.arq import weight_scales
 
 NETWORK = """net (float[1, 4, 9, 9] x) => (float[1, 4, 7, 7] y) { [conv] y = Conv(x, w, b) }"""
 TIED = """net (float[1, 4, 9, 9] x) => (float[1, 4, 5, 5] y) {
@@ -23,6 +26,7 @@ TIED = """net (float[1, 4, 9, 9] x) => (float[1, 4, 5, 5] y) {
 }"""
 ARQ = {"weight_quant_params": {"channel_wise": True}}
 NUQ = {"weight_quant_params": {"wts_algo": "nuq_quantize", "num_steps": 16, "num_of_iteration": 3}}
+AWARE = {"weight_quant_params": {**NUQ["weight_quant_params"], "entropy_weight": 8.0}}
 OF_TENSOR = {"weight_quant_params": {"channel_wise": False}}
 
 
@@ -94,7 +98,25 @@ def test_no_warning_without_a_huge_bias(plan_network, weights, caplog) -> None:
     assert "exceed int32" not in caplog.text
 
 
-@pytest.mark.parametrize("block", [ARQ, NUQ, OF_TENSOR])
+@pytest.mark.parametrize("huge", [0.0, 1e6])
+def test_an_entropy_weight_reaches_the_clustering_and_its_assignment_comes_back(plan_network, weights, huge) -> None:
+    weights["w"] *= np.float32(1e-4)
+    weights["b"][2] = huge
+    graph = plan_network(NETWORK, weights, conv=AWARE)
+    record = records_of(graph)["conv"]
+    assert len(record.cluster_cost) == len(record.cluster) <= 16
+    (found,) = quantized_layers(graph.model, {"conv": record})
+    assert tuple(np.unique(found.weight)) == record.cluster
+    plain = records_of(plan_network(NETWORK, weights, conv=NUQ))
+    (nearest,) = quantized_layers(graph.model, plain)
+    assert entropy_bits(found.weight) < entropy_bits(nearest.weight)
+    if not huge:
+        scales = weight_scales(weights["w"], axis=0)
+        chosen = cluster_weight(weights["w"], scales, axis=0, num_steps=16, num_of_iteration=3, entropy_weight=8.0)
+        np.testing.assert_array_equal(found.weight, chosen.quantized)
+
+
+@pytest.mark.parametrize("block", [ARQ, NUQ, AWARE, OF_TENSOR])
 def test_layers_that_share_a_weight_share_its_factors_raised_for_the_neediest_bias(
     plan_network, weights, block
 ) -> None:
@@ -104,6 +126,8 @@ def test_layers_that_share_a_weight_share_its_factors_raised_for_the_neediest_bi
     records = records_of(graph)
     assert records["one"].scale_w == records["two"].scale_w
     assert records["one"].cluster == records["two"].cluster
+    assert records["one"].cluster_cost == records["two"].cluster_cost
+    assert len(records["one"].cluster_cost) == (len(records["one"].cluster) if block is AWARE else 0)
     one, two = quantized_layers(graph.model, records)
     np.testing.assert_array_equal(one.weight, two.weight)
     assert two.decode_bias()[1] == pytest.approx(1e6)

@@ -168,7 +168,7 @@ def test_layers_that_share_a_weight_must_share_its_factors(write_network, rng) -
     first, second = quantized_layers(model, {"two": dataclasses.replace(record, scale_d=0.75), "one": record})
     assert (first.layer.name, second.layer.name) == ("one", "two")
     np.testing.assert_array_equal(first.weight, second.weight)
-    for change in ({"scale_w": (0.5,)}, {"cluster": (-8, 8)}):
+    for change in ({"scale_w": (0.5,)}, {"cluster": (-8, 8)}, {"cluster_cost": (0.0, 1.0, 2.0)}):
         with pytest.raises(RecordError, match="It shares its weight with layer 'two'") as caught:
             quantized_layers(model, {"one": record, "two": dataclasses.replace(record, **change)})
         assert caught.value.layer == "one"

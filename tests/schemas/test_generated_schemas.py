@@ -53,7 +53,7 @@ FULL = {
     "conv1": {
         "quant_enable": True,
         "activation_quant_params": {"act_algo": "ifmr", "search_range": [0.7, 1.3], "asymmetric": False},
-        "weight_quant_params": {"num_bits": 8, "wts_algo": "nuq_quantize", "num_steps": 16, "num_of_iteration": 0},
+        "weight_quant_params": {"num_bits": 8, "wts_algo": "nuq_quantize", "num_steps": 16, "entropy_weight": 1.5},
     },
     "fc": {
         "activation_quant_params": {"act_algo": "minmax", "nuq": {"target_compression_ratio": 0.25}},
@@ -96,6 +96,8 @@ def test_what_the_reader_takes_the_schema_accepts(validator, document) -> None:
         {"c": {"weight_quant_params": {"num_steps": 32}}},
         {"c": {"weight_quant_params": {"wts_algo": "nuq_quantize", "num_steps": 1}}},
         {"c": {"weight_quant_params": {"wts_algo": "nuq_quantize", "num_of_iteration": 6}}},
+        {"c": {"weight_quant_params": {"wts_algo": "nuq_quantize", "entropy_weight": -1}}},
+        {"c": {"weight_quant_params": {"entropy_weight": 1}}},
     ],
     ids=json.dumps,
 )

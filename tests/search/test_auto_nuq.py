@@ -142,6 +142,15 @@ def test_the_configs_level_counts_are_the_only_ones_tried(tmp_path, config_file)
     assert steps <= {16, 32}
 
 
+def test_the_configs_entropy_weight_goes_along_with_every_level_count(tmp_path, config_file):
+    aware = {"wts_algo": "nuq_quantize", "entropy_weight": 4.0}
+    edit(config_file, lambda config: config["fc1"].update(weight_quant_params=aware))
+    result = search(tmp_path / "out", config_file, Fixed(always(0.9)), max_evaluations=4)
+    blocks = [result.config[name]["weight_quant_params"] for name in ("conv3", "fc1")]
+    assert [block["wts_algo"] for block in blocks] == ["nuq_quantize"] * 2
+    assert [block.get("entropy_weight") for block in blocks] == [None, 4.0]
+
+
 def test_layers_that_the_user_disabled_stay_float(tmp_path, config_file):
     edit(config_file, lambda config: config["conv1"].update(quant_enable=False))
     result = search(tmp_path / "out", config_file)
