@@ -1,6 +1,7 @@
 """amct_lite: make trained Caffe and ONNX networks small and integer-ready, and prove that they still work.
 
-The verbs are AMCT's: `create_quant_config`, `init`, `calibrate`, `quantize_model`, `save_model`, `auto_nuq`.
+The verbs are AMCT's: `create_quant_config`, `init`, `calibrate`, `quantize_model`, `save_model`, `auto_nuq`;
+`compress` goes from a float file to a small one in one step.
 They are loaded at first use, so that `import amct_lite` stays fast.
 """
 
@@ -13,17 +14,20 @@ from amct_lite.version import VERSION as __version__  # noqa: N811 - the name th
 
 if TYPE_CHECKING:
     from amct_lite.api import calibrate, create_quant_config, init, quantize_model, save_model
+    from amct_lite.compression import Compressed, compress
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
 
 __all__ = [
     "AmctError",
     "AutoNuqEvaluatorBase",
+    "Compressed",
     "InferenceSession",
     "SearchResult",
     "__version__",
     "auto_nuq",
     "calibrate",
+    "compress",
     "create_quant_config",
     "init",
     "quantize_model",
@@ -31,9 +35,11 @@ __all__ = [
 ]
 
 _LOADED_AT_FIRST_USE = {
+    "Compressed": "amct_lite.compression",
     "InferenceSession": "amct_lite.session",
     "SearchResult": "amct_lite.search.result",
     "calibrate": "amct_lite.api",
+    "compress": "amct_lite.compression",
     "create_quant_config": "amct_lite.api",
     "init": "amct_lite.api",
     "quantize_model": "amct_lite.api",

@@ -191,10 +191,73 @@ def auto_nuq(
         raise typer.Exit(NOT_SATISFIED)
 
 
+@app.command(epilog="Example: `amct-lite nuq net.onnx --bits 4 --data images.npz -o out`")
+def nuq(
+    model: Annotated[Path, typer.Argument(help="The float network: an ONNX file, or a prototxt.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the small model, its config and its summary.")],
+    weights: WeightsOption = None,
+    bits: Annotated[
+        float,
+        typer.Option(min=1, max=8, help="Bits of an index; a fraction such as 3.5 is an average."),
+    ] = 4,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Calibration data: an .npz file, or a folder of .npy files, a sample each."),
+    ] = None,
+    batch_size: BatchSizeOption = 16,
+    refine: Annotated[str | None, typer.Option(help="none, bias, gptq or lnq.")] = None,
+    activation_bits: Annotated[int | None, typer.Option(help="8: quantize the layers' inputs as well.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="A layer to leave float; may be repeated.")] = None,
+    storage: Annotated[str | None, typer.Option(help="packed, int8 or dense.")] = None,
+) -> None:
+    """Make a network small: the weights become packed indices into a few levels, in stock operators."""
+    from amct_lite.compression import compress
+    from amct_lite.progress import step_progress
+
+    with step_progress() as progress:
+        compressed = compress(
+            model,
+            weights,
+            int(bits) if bits.is_integer() else bits,
+            None if data is None else _batches(data, batch_size),
+            refine=refine,
+            activation_bits=activation_bits,
+            skip_layers=skip or [],
+            progress=progress,
+        )
+    saved = compressed.save(out, storage=storage)
+    _show(saved.summary)
+    if data is None:
+        typer.echo("No data was given, so nothing is refined: with --data the same size is far more accurate.")
+    for kind, path in saved.files.items():
+        typer.echo(f"{kind}: {path}")
+
+
 def _batches(data: Path, batch_size: int) -> Iterable[Any]:
     from amct_lite.evaluators import ArrayData, Batches
 
+    if data.is_dir():
+        return _samples(data, batch_size)
     return Batches(ArrayData.from_npz(data), batch_size=batch_size)  # type: ignore[no-any-return, unused-ignore]
+
+
+def _samples(folder: Path, batch_size: int) -> list[Any]:
+    """Batches of the .npy files of a folder, in the order of their names."""
+    import numpy as np
+
+    files = sorted(folder.glob("*.npy"))
+    if not files:
+        raise ParameterError(
+            f"The folder {folder} has no .npy files.",
+            remedy="Put a sample into each, or give an .npz file.",
+        )
+    try:
+        samples = [np.load(file, allow_pickle=False) for file in files]
+        return [np.stack(samples[start : start + batch_size]) for start in range(0, len(samples), batch_size)]
+    except (OSError, ValueError, EOFError) as error:
+        raise ParameterError(
+            f"The samples in {folder} cannot be read: {error}.", remedy="Give arrays of one shape, saved by numpy."
+        ) from error
 
 
 def _load_evaluator(text: str) -> Any:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
-__all__ = ["SearchProgress", "sweep_progress"]
+__all__ = ["SearchProgress", "step_progress", "sweep_progress"]
 
 
 class _Trial(Protocol):
@@ -33,6 +33,22 @@ def sweep_progress(batch_num: int) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("calibrating", total=batch_num)
         yield lambda done, _total: bar.update(task, completed=done)
+
+
+@contextmanager
+def step_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar over named steps; the value is called with (what is done, steps done, steps in all)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _what, _done, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 class SearchProgress:

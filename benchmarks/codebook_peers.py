@@ -66,16 +66,10 @@ HEADINGS = ["bytes", "bits/weight", "float", "top-1 %", "KL", "note"]
 Compress = Callable[[Network, Any, Path], Compressed]
 
 
-def ours(network: Network, bits: int, batches: Any, folder: Path) -> Path:
-    """Compress with amct_lite."""
-    if not hasattr(amct, "compress"):
-        raise NotImplementedError("amct_lite has no compress yet")
-    return Path(amct.compress(network.model_file, bits=bits, batches=batches, out_dir=folder))
-
-
-def compress_with_amct_lite(network: Network, batches: Any, folder: Path, *, bits: int) -> Compressed:
+def compress_with_amct_lite(network: Network, batches: Any, folder: Path, *, bits: float) -> Compressed:
     """Compress with amct_lite; the size counts external data too."""
-    model_file = ours(network, bits, batches, folder)
+    saved = amct.compress(network.model_file, bits=bits, batches=batches).save(folder)
+    model_file = saved.files["deploy_model"]
     return Compressed(model_file, read_model_file(model_file).size_bytes)
 
 

@@ -29,11 +29,11 @@ class LayerSummary:
     Attributes:
         name: The layer.
         type: Its operator.
-        form: "float", "int8" or "nuq" (of weights).
+        form: "float", "int8", "nuq" or "codebook" (of weights).
         reason: Why it stays float; None for a quantized layer.
         num_weights: Number of weights; 0 for a layer without, and for one whose tied twin above has them.
         levels: Distinct values among the stored int8 weights; None for a float layer or one without weights.
-        bits_per_weight: Width of an index into those levels; 32 for a float layer.
+        bits_per_weight: Width of an index into those levels, shared by the weights of a vector; 32 for a float layer.
         bytes_before: Weight as float32.
         bytes_after: Weight as stored in the deploy model, scales included.
         entropy_bits: Shannon entropy of the stored weights, bits per weight: what a device's lossless weight
@@ -54,7 +54,7 @@ class LayerSummary:
     reason: str | None
     num_weights: int
     levels: int | None
-    bits_per_weight: int
+    bits_per_weight: float
     bytes_before: int
     bytes_after: int
     entropy_bits: float | None
@@ -189,7 +189,11 @@ def _layer_summary(
 ) -> LayerSummary:
     layer = plan.layer
     count = layer.num_weights if own_weight else 0
-    activation_levels = None if quantized is None else len(quantized.activation_levels or range(256))
+    activation_levels = None
+    if quantized is not None and quantized.grid is not None:
+        activation_levels = len(quantized.activation_levels or range(256))
+    if quantized is not None and quantized.codebook is not None:
+        return _codebook_summary(model, quantized, count, activation_levels)
     if quantized is None or quantized.weight is None or layer.weight is None:
         return LayerSummary(
             name=layer.name,
@@ -233,6 +237,30 @@ def _layer_summary(
     )
 
 
+def _codebook_summary(
+    model: Model, quantized: QuantizedLayer, count: int, activation_levels: int | None
+) -> LayerSummary:
+    layer, codebook = quantized.layer, quantized.codebook
+    assert codebook is not None and layer.weight is not None
+    stored = codebook.stored_bytes if count else 0
+    code_entropy, codes = entropy_bits(codebook.codes), codebook.codes.size if count else 0
+    return LayerSummary(
+        name=layer.name,
+        type=layer.op_type,
+        form="codebook",
+        reason=None,
+        num_weights=count,
+        levels=codebook.num_levels,
+        bits_per_weight=codebook.code_bits / codebook.vector_size,
+        bytes_before=4 * count,
+        bytes_after=stored,
+        entropy_bits=code_entropy / codebook.vector_size,
+        entropy_bytes=stored - math.ceil(codes * codebook.code_bits / 8) + math.ceil(codes * code_entropy / 8),
+        weight_sqnr_db=sqnr_db(model.weight(layer.weight), quantized.decode_weight()),
+        activation_levels=activation_levels,
+    )
+
+
 _CODED_BYTES = ("deflate_bytes", "int8_deflate_bytes", "zstd_bytes", "int8_zstd_bytes")
 
 
@@ -250,15 +278,15 @@ def _known_sum(sizes: Sequence[int | None]) -> int | None:
 
 
 def _cells(layer: LayerSummary) -> list[str]:
-    if layer.activation_levels is None:
+    if layer.form == "float":
         return ["float", "32", f"{layer.bytes_before}", f"{layer.bytes_after}", "", "", ""]
     sqnr = "" if layer.weight_sqnr_db is None else f"{layer.weight_sqnr_db:.1f}"
     return [
         "" if layer.levels is None else str(layer.levels),
-        "" if layer.levels is None else str(layer.bits_per_weight),
+        "" if layer.levels is None else f"{layer.bits_per_weight:g}",
         f"{layer.bytes_before}",
         f"{layer.bytes_after}",
         "" if layer.entropy_bits is None else f"{layer.entropy_bits:.2f}",
         sqnr,
-        str(layer.activation_levels),
+        "float" if layer.activation_levels is None else str(layer.activation_levels),
     ]

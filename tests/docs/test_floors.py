@@ -17,7 +17,7 @@ FLOORS = [
     {"refine"},
     {"running_calibration"},
     {"session", "pycaffe", "search", "auto_nuq"},
-    {"api"},
+    {"api", "compression"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
