@@ -125,7 +125,7 @@ def test_activation_levels_become_a_table_of_nearest_levels(conv_model: Model) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scale_d": None}, "cannot find scale_d of layer conv"),
+        ({"scale_d": None, "scale_w": ()}, "cannot find scale_d of layer conv"),
         ({"scale_w": ()}, "cannot find scale_w of layer conv"),
         ({"scale_w": (0.25,) * 5}, "The record has 5 scale_w; the weight has 6 output channels."),
         ({"scale_w": (0.25,) * 24}, "The record has 24 scale_w; the weight has 6 output channels."),
