@@ -36,6 +36,9 @@ class NuqActivationParams(_Strict):
     target_compression_ratio: float = Field(
         gt=0, le=1, description="Levels kept / original levels; 0.125 keeps 32 of 256."
     )
+    reserve_zero: bool | None = Field(
+        default=None, description="Whether 0 is among the levels; by default where the tensor ends at 0, as after Relu."
+    )
 
 
 class _ActivationParams(_Strict):
@@ -212,4 +215,5 @@ _AMCT_ORDER = (
     "asymmetric",
     "nuq",
     "target_compression_ratio",
+    "reserve_zero",
 )

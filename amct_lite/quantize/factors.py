@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from amct_lite.calibration.ranges import RANGE_ALGORITHMS
 from amct_lite.calibration.statistics import Statistics
-from amct_lite.codebook.activation_nuq import cluster_activation, level_histogram
+from amct_lite.codebook.activation_nuq import cluster_activation, ends_at_zero, level_histogram
 from amct_lite.codebook.lookup import levels_to_keep
 from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import CalibrationError, ParameterError
-from amct_lite.files.config import NuqParams
+from amct_lite.files.config import NuqActivationParams, NuqParams
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
@@ -21,7 +21,7 @@ from amct_lite.uniform.arq import weight_scales
 from amct_lite.uniform.bias import raise_scales_for_bias
 from amct_lite.uniform.grid import grid_from_range
 
-__all__ = ["activation_grid", "make_records"]
+__all__ = ["activation_grid", "activation_levels", "make_records"]
 
 _logger = logging.getLogger(__name__)
 
@@ -81,14 +81,30 @@ def activation_grid(plan: LayerPlan, statistics: Statistics) -> Grid:
         raise CalibrationError(error.cause, layer=plan.layer.name, remedy="Add the layer to skip_layers.") from error
 
 
+def activation_levels(
+    plan: LayerPlan, grid: Grid, statistics: Statistics, params: NuqActivationParams
+) -> npt.NDArray[np.int64]:
+    """The levels that NUQ keeps of a layer's quantized activation, ascending.
+
+    Args:
+        plan: What is done to the layer.
+        grid: The activation's grid.
+        statistics: What calibration saw.
+        params: How many levels to keep, and whether 0 must be one of them.
+    """
+    snapshot = statistics.histogram(plan.layer).snapshot()
+    reserve = ends_at_zero(snapshot) if params.reserve_zero is None else params.reserve_zero
+    return cluster_activation(
+        level_histogram(snapshot, grid),
+        levels_to_keep(params.target_compression_ratio),
+        zero_level=grid.offset if reserve else None,
+    )
+
+
 def _activation_cluster(plan: LayerPlan, grid: Grid, statistics: Statistics) -> tuple[int, ...]:
     assert plan.config is not None
     nuq = plan.config.activation_quant_params.nuq
-    if nuq is None:
-        return ()
-    counts = level_histogram(statistics.histogram(plan.layer).snapshot(), grid)
-    levels = cluster_activation(counts, levels_to_keep(nuq.target_compression_ratio))
-    return tuple(map(int, levels))
+    return () if nuq is None else tuple(map(int, activation_levels(plan, grid, statistics, nuq)))
 
 
 _WeightFactors = tuple[npt.NDArray[np.float32], tuple[int, ...]]
