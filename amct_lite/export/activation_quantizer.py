@@ -21,12 +21,14 @@ class QuantizedTensor:
     zero_point: ir.Value
 
 
-QuantizerKey = tuple[str, float, int, tuple[int, ...] | None]
+QuantizerKey = tuple[str, float, int, tuple[int, ...] | None, bool]
 
 
 def quantizer_key(layer: QuantizedLayer) -> QuantizerKey:
     """Layers with the same key quantize the same tensor in the same way and share one quantizer."""
-    return (layer.layer.activation, layer.grid.scale, layer.grid.offset, layer.activation_levels)
+    # In the QDQ form a layer with float weights decodes its input in another way than an integer one.
+    grid, levels = layer.grid, layer.activation_levels
+    return (layer.layer.activation, grid.scale, grid.offset, levels, layer.has_float_weights)
 
 
 def quantize_tensor(editor: GraphEditor, layer: QuantizedLayer) -> QuantizedTensor:

@@ -16,7 +16,7 @@ from amct_lite.export.operands import replace_operands
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
-__all__ = ["fake_quant_model"]
+__all__ = ["fake_quant_model", "fake_quantize"]
 
 
 def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
@@ -27,12 +27,13 @@ def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model
         layers: Its quantized layers, in graph order.
     """
     editor = GraphEditor(model)
-    replace_operands(editor, layers, activation=_fake_quantize, weight=_decoded_weight, bias=_decoded_bias)
+    replace_operands(editor, layers, activation=fake_quantize, weight=_decoded_weight, bias=_decoded_bias)
     editor.drop_unused_initializers()
     return editor.ir
 
 
-def _fake_quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+def fake_quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    """Quantize a layer's activation and decode it without DequantizeLinear, in front of its node."""
     tensor = quantize_tensor(editor, layer)
     table = layer.activation_table()
     name = f"{layer.layer.name}.quant"

@@ -1,7 +1,8 @@
 """The QDQ form for ONNX Runtime: uint8 activations, int8 weights, int32 biases, each with its DequantizeLinear.
 
 ONNX Runtime turns a layer between DequantizeLinear and QuantizeLinear into its integer kernel. A NUQ table stands
-between the activation's QuantizeLinear and DequantizeLinear, so the integer kernel remains.
+between the activation's QuantizeLinear and DequantizeLinear, so the integer kernel remains. A layer whose weights stay
+float decodes its activation as in the fake-quant form, for the reason that stands there.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import onnx_ir as ir
 from amct_lite.export.activation_quantizer import quantize_tensor, table_lookup
 from amct_lite.export.early_quantization import quantize_early
 from amct_lite.export.editor import GraphEditor
+from amct_lite.export.fake_quant import fake_quantize
 from amct_lite.export.operands import replace_operands
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -34,6 +36,8 @@ def qdq_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
 
 
 def _quantize_dequantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
+    if layer.has_float_weights:
+        return fake_quantize(editor, node, layer)
     tensor, name = quantize_tensor(editor, layer), layer.layer.name
     value, table = tensor.value, layer.activation_table()
     if table is not None:

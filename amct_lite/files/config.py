@@ -12,6 +12,7 @@ __all__ = [
     "ActivationQuantParams",
     "ArqParams",
     "AutoNuqOptions",
+    "FloatWeightParams",
     "IfmrParams",
     "LayerConfig",
     "MinMaxParams",
@@ -115,12 +116,20 @@ class NuqParams(_WeightParams):
     )
 
 
+class FloatWeightParams(_Strict):
+    """Weights stay float: only the layer's input is quantized."""
+
+    wts_algo: Literal["none"]
+
+
 def _weight_algorithm(value: Any) -> str | None:
     return str(value.get("wts_algo", "arq_quantize")) if isinstance(value, dict) else getattr(value, "wts_algo", None)
 
 
 WeightQuantParams = Annotated[
-    Annotated[ArqParams, Tag("arq_quantize")] | Annotated[NuqParams, Tag("nuq_quantize")],
+    Annotated[ArqParams, Tag("arq_quantize")]
+    | Annotated[NuqParams, Tag("nuq_quantize")]
+    | Annotated[FloatWeightParams, Tag("none")],
     Discriminator(_weight_algorithm),
 ]
 

@@ -18,6 +18,7 @@ __all__ = ["LayerRecord", "read_record", "write_record"]
 # AMCT refuses scales outside (DBL_EPSILON, 1 / DBL_EPSILON).
 _SMALLEST_SCALE = 2.220446049250313e-16
 _INT8 = range(-128, 128)
+_FLOAT = "FLOAT"
 _SHAPE_FIELDS = ("channels", "height", "width")
 _REMEDY = "Correct the file, or calibrate again."
 
@@ -36,6 +37,7 @@ class LayerRecord:
         activation_cluster: The int8 levels that NUQ keeps for the activations, ascending; () without NUQ.
         input_shape: (channels, height, width) of the layer's input, () where unknown.
         skip_fusion: True where nothing was folded into the layer.
+        float_weights: True where the weights stay float and only the activation is quantized.
     """
 
     scale_d: float | None = None
@@ -47,6 +49,7 @@ class LayerRecord:
     activation_cluster: tuple[int, ...] = ()
     input_shape: tuple[int, ...] = ()
     skip_fusion: bool = False
+    float_weights: bool = False
 
 
 def write_record(records: Mapping[str, LayerRecord], path: Path) -> None:
@@ -103,6 +106,8 @@ def _fill(message: Any, record: LayerRecord) -> None:
         setattr(message, field, size)
     if record.skip_fusion:
         message.skip_fusion = True
+    if record.float_weights:
+        message.wts_type = _FLOAT
 
 
 def _from_message(message: Any) -> LayerRecord:
@@ -116,6 +121,7 @@ def _from_message(message: Any) -> LayerRecord:
         activation_cluster=tuple(message.activation_cluster),
         input_shape=tuple(getattr(message, field) for field in _SHAPE_FIELDS if message.HasField(field)),
         skip_fusion=message.skip_fusion,
+        float_weights=message.wts_type == _FLOAT,
     )
 
 
@@ -142,6 +148,8 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
             return f"{field}: Cluster center should between [-128, 127], but is {outside[0]}.", _REMEDY
         if levels != sorted(set(levels)):
             return f"{field} must be ascending and without repetition.", _REMEDY
+    if message.wts_type == _FLOAT and (message.scale_w or message.cluster):
+        return "scale_w and cluster are for quantized weights, but wts_type is FLOAT.", _REMEDY
     return _unsupported(message), "Quantize the layer with amct_lite, which writes int8 without balancing."
 
 
@@ -150,6 +158,7 @@ def _unsupported(message: Any) -> str | None:
     if message.tensor_balance_factor:
         return "tensor_balance_factor is not supported."
     for field in ("dst_type", "act_type", "wts_type"):
-        if getattr(message, field) not in ("", "INT8"):
+        taken = ("", "INT8", _FLOAT) if field == "wts_type" else ("", "INT8")
+        if getattr(message, field) not in taken:
             return f"{field} must be INT8, but is {getattr(message, field)}."
     return None

@@ -12,7 +12,7 @@ from amct_lite.codebook.activation_nuq import cluster_activation, ends_at_zero, 
 from amct_lite.codebook.lookup import levels_to_keep
 from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import CalibrationError, ParameterError
-from amct_lite.files.config import NuqActivationParams, NuqParams
+from amct_lite.files.config import FloatWeightParams, NuqActivationParams, NuqParams
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
@@ -54,6 +54,7 @@ def make_records(model: Model, plans: Sequence[LayerPlan], statistics: Statistic
             offset_w=(0,) * scale_w.size,
             cluster=cluster,
             activation_cluster=_activation_cluster(plan, grid, statistics),
+            float_weights=isinstance(plan.weight_params, FloatWeightParams),
         )
     return records
 
@@ -114,7 +115,7 @@ def _weight_factors(model: Model, plans: Sequence[LayerPlan], grids: dict[str, G
     """Layer name -> (scales, kept levels); layers that share a weight share its factors."""
     groups: dict[str, list[LayerPlan]] = {}
     for plan in plans:
-        if plan.layer.weight is not None:
+        if plan.layer.weight is not None and not isinstance(plan.weight_params, FloatWeightParams):
             groups.setdefault(plan.layer.weight, []).append(plan)
     factors = {}
     for weight_name, group in groups.items():

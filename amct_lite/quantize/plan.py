@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from amct_lite.errors import ConfigError
-from amct_lite.files.config import ArqParams, LayerConfig, NuqParams, QuantConfig
+from amct_lite.files.config import ArqParams, FloatWeightParams, LayerConfig, NuqParams, QuantConfig
 from amct_lite.files.target import Target, targets_that_allow
 from amct_lite.types import Layer, LayerKind, Technique
 
@@ -31,7 +31,7 @@ class LayerPlan:
     with_offset: bool = False
 
     @property
-    def weight_params(self) -> ArqParams | NuqParams | None:
+    def weight_params(self) -> ArqParams | NuqParams | FloatWeightParams | None:
         """How the weight is quantized; None for a layer that stays float or has no weights."""
         return self.config.weight_quant_params if self.config is not None else None
 
@@ -154,6 +154,9 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
                 remedy="Delete them.",
             )
         return LayerPlan(layer, wanted, with_offset=_with_offset(layer, wanted, config, target))
+    if isinstance(params, FloatWeightParams):
+        _check_float_weights(layer, target)
+        return LayerPlan(layer, wanted, with_offset=_with_offset(layer, wanted, config, target))
     params = params or ArqParams()
     channel_wise = _channel_wise(layer, params, target)
     larger = _would_be_larger(layer, channel_wise)
@@ -165,6 +168,15 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
         channel_wise=channel_wise,
         with_offset=_with_offset(layer, wanted, config, target),
     )
+
+
+def _check_float_weights(layer: Layer, target: Target) -> None:
+    if target.deploy_form != "qdq":
+        raise ConfigError(
+            f"The wts_algo must not be 'none' under the target {target.name!r}: its layers compute on int8 weights.",
+            layer=layer.name,
+            remedy="Set \"target\" to 'onnxruntime', or quantize the weights too.",
+        )
 
 
 def _check_nuq(layer: Layer, wanted: LayerConfig, target: Target) -> None:

@@ -151,5 +151,7 @@ def _describe(plan: LayerPlan) -> str:
     weights = plan.weight_params
     if weights is None:
         return activation
+    if weights.wts_algo == "none":
+        return f"weight float, {activation}"
     kind = f"NUQ {weights.num_steps} levels" if weights.wts_algo == "nuq_quantize" else "int8"
     return f"weight {kind}{' per channel' if plan.channel_wise else ''}, {activation}"

@@ -26,10 +26,11 @@ class QuantizedLayer:
         layer: The layer.
         grid: Grid of its activation.
         activation_levels: The levels that activation NUQ keeps, ascending; None without it.
-        weight: int8 array of the stored weight's shape; None for a layer without weights.
-        scale_w: float32 array of shape (out_channels,) or (1,); empty for a layer without weights.
+        weight: int8 array of the stored weight's shape; None for a layer without weights, or with float ones.
+        scale_w: float32 array of shape (out_channels,) or (1,); empty where weight is None.
         weight_levels: The levels that weight NUQ keeps, ascending; None without it.
-        bias: int32 array of shape (out_channels,) at scale_w * scale_d; None without a constant bias.
+        bias: int32 array of shape (out_channels,) at scale_w * scale_d; None without a constant bias, or where weight
+            is None.
     """
 
     layer: Layer
@@ -39,6 +40,11 @@ class QuantizedLayer:
     scale_w: npt.NDArray[np.float32]
     weight_levels: tuple[int, ...] | None
     bias: npt.NDArray[np.int32] | None
+
+    @property
+    def has_float_weights(self) -> bool:
+        """Whether only the activation is quantized, though the layer has weights."""
+        return self.weight is None and self.layer.weight is not None
 
     @property
     def scale_axis(self) -> int | None:
@@ -109,7 +115,7 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
     grid = Grid(scale=record.scale_d, offset=record.offset_d)
     scale_w = np.array(record.scale_w, np.float32)
     weight = bias = None
-    if layer.weight is not None:
+    if layer.weight is not None and not record.float_weights:
         _check_scales(layer, scale_w)
         axis = layer.output_channel_axis if scale_w.size > 1 else None
         values = model.weight(layer.weight)
@@ -121,7 +127,7 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
             bias = _quantize_bias(layer, model.weight(layer.bias).reshape(-1), scale_w, record.scale_d)
     elif scale_w.size:
         raise RecordError(
-            f"{layer.op_type} has no weights, but the record has scale_w.",
+            f"{layer.op_type} has no weights to quantize, but the record has scale_w.",
             layer=layer.name,
             remedy="Calibrate again.",
         )
@@ -152,12 +158,16 @@ def _check_tied(layer: Layer, records: Mapping[str, LayerRecord]) -> None:
     own = records[layer.name]
     for name in layer.tied_with:
         other = records.get(name)
-        if other is not None and (own.scale_w, own.cluster) != (other.scale_w, other.cluster):
+        if other is not None and _weight_factors(own) != _weight_factors(other):
             raise RecordError(
                 f"It shares its weight with layer {name!r}, but the record has other scale_w or cluster for that one.",
                 layer=layer.name,
                 remedy="Calibrate again.",
             )
+
+
+def _weight_factors(record: LayerRecord) -> tuple[object, ...]:
+    return record.scale_w, record.cluster, record.float_weights
 
 
 def _check_scales(layer: Layer, scale_w: npt.NDArray[np.float32]) -> None:

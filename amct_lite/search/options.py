@@ -9,7 +9,7 @@ import numpy.typing as npt
 from amct_lite.codebook.activation_nuq import level_histogram
 from amct_lite.codebook.entropy import entropy_bits
 from amct_lite.codebook.lookup import nearest_level_table
-from amct_lite.files.config import ArqParams, AutoNuqOptions, NuqParams
+from amct_lite.files.config import ArqParams, AutoNuqOptions, FloatWeightParams, NuqParams
 from amct_lite.files.target import Target
 from amct_lite.quantize.factors import activation_grid, activation_levels
 from amct_lite.quantize.importance import weight_importance
@@ -38,7 +38,7 @@ def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, 
     for plan in plans:
         if plan.config is None:
             continue
-        if plan.layer.weight is not None:
+        if plan.layer.weight is not None and not isinstance(plan.weight_params, FloatWeightParams):
             by_weight.setdefault(plan.layer.weight, []).append(plan)
         if plan.config.activation_quant_params.nuq is not None:
             by_tensor.setdefault(plan.layer.activation, []).append(plan)
