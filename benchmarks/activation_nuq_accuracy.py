@@ -3,9 +3,10 @@
 Shows what keeping 64, 32, 16 or 8 of the 256 levels of every layer's input costs, beside even steps: the uniform grid
 of as many levels whose clip range has the least squared error over the same calibration data.
 
-Calibrates either on 128 photos of imagenet500 (its first at odd positions) and evaluates on its other 372, or on the
-141 photos of tuxpaint141 and evaluates on all 500; nothing was tuned on these. KL is the mean divergence from the float
-network, nats. Command, from the checkout's root, about 10 minutes on 2 cores for each:
+Calibrates either on 128 photos of imagenet500 (its first at odd positions) and evaluates on its other 372, which
+nothing was tuned on; or on the 141 photos of tuxpaint141 and evaluates on all 500, among them those 128, on which
+methods were compared. KL is the mean divergence from the float network, nats. Command, from the checkout's root, about
+20 minutes for each on 2 cores that do other work beside:
 
     python -m benchmarks.activation_nuq_accuracy --calibrate-on imagenet500
     python -m benchmarks.activation_nuq_accuracy --calibrate-on tuxpaint141
