@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from amct_lite.errors import ConfigError, ParameterError, RecordError
-from amct_lite.files.config import CodebookParams, NuqParams, QuantConfig
+from amct_lite.files.config import CodebookParams, FloatWeightParams, NuqParams, QuantConfig
 from amct_lite.files.config_file import read_config
 from amct_lite.files.record import LayerRecord, codebook_file, read_record
 from amct_lite.files.target import Target, load_target
@@ -164,6 +164,8 @@ def _describe(plan: LayerPlan) -> str:
     weights = plan.weight_params
     if weights is None:
         return activation
+    if isinstance(weights, FloatWeightParams):
+        return f"weight float, {activation}"
     if isinstance(weights, CodebookParams) and plan.codebook is not None:
         spec = plan.codebook
         vectors = f" of {spec.vector_size}" if spec.vector_size > 1 else ""
