@@ -38,7 +38,6 @@ Outputs = Sequence[npt.NDArray[Any]]
 
 # Samples on which the network's output is compared, and whose input moments are taken: ranks of layers need few.
 COMPARED_SAMPLES = 48
-DAMPING = 0.03
 MAX_BITS = 8
 NARROWER, WIDER = 1, 2
 
@@ -169,7 +168,7 @@ def _candidate(model: Model, layer: Layer, spec: CodebookSpec, moments: SecondMo
     """A codebook of one width and its error at the layer's output, relative to that output."""
     assert layer.weight is not None
     rows = to_rows(model.weight(layer.weight), layer)
-    quadratic = damped(moments.quadratic, DAMPING)
+    quadratic = damped(moments.quadratic, moments.damping)
     used = replace(spec, refine=Refine.GPTQ if spec.refine is not Refine.NONE else Refine.NONE)
     codebook = cluster_rows(rows, used, quadratic=quadratic)
     weight = rows.astype(np.float64).reshape(len(quadratic), -1, rows.shape[1])
