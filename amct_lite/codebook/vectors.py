@@ -63,7 +63,8 @@ def cluster_vectors(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64A
         step = float(np.abs(tables).max()) / 127 or 1.0
         tables = np.clip(np.rint(tables / step), -127, 127)
     else:
-        tables = tables.astype(np.dtype(spec.level_type.value)).astype(np.float64)
+        dtype = np.dtype(spec.level_type.value)
+        tables = np.clip(tables, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype).astype(np.float64)
     stored_scales = (scales * step).astype(np.float32)
     scales = stored_scales.astype(np.float64)
     if spec.refine is Refine.GPTQ and quadratic is not None:
@@ -92,12 +93,13 @@ def _learn(vectors: Float64Array, weights: Float64Array, spec: CodebookSpec) -> 
     if len(vectors) > MAX_LEARNT_FROM:
         chosen = np.random.default_rng(RANDOM_STATE).choice(len(vectors), MAX_LEARNT_FROM, replace=False)
         vectors, weights = vectors[np.sort(chosen)], weights[np.sort(chosen)]
-    distinct = np.unique(vectors, axis=0)
+    zero = np.zeros((int(spec.reserve_zero), vectors.shape[1]))
+    distinct = np.unique(np.vstack([zero, vectors]), axis=0)
     if len(distinct) <= spec.num_levels:
         return np.pad(distinct, ((0, spec.num_levels - len(distinct)), (0, 0)), mode="edge")
     learnt = spec.num_levels - spec.reserve_zero
     means = KMeans(learnt, n_init=1, random_state=RANDOM_STATE).fit(vectors, sample_weight=weights).cluster_centers_
-    centres = np.vstack([np.zeros((int(spec.reserve_zero), vectors.shape[1])), means])
+    centres = np.vstack([zero, means])
     return np.asarray(centres[np.lexsort(centres.T[::-1])], dtype=np.float64)
 
 
