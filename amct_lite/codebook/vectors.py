@@ -63,11 +63,18 @@ def cluster_vectors(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64A
         step = float(np.abs(tables).max()) / 127 or 1.0
         tables = np.clip(np.rint(tables / step), -127, 127)
     else:
+<<<<<<< HEAD
         level_type = float_type(level_type, tables, scales)
         step = 1.0 / scales.max() if spec.channel_scales and level_type is LevelType.FLOAT16 else 1.0
         tables = (tables / step).astype(level_type.value).astype(np.float64)
     scales = (scales * step).astype(level_type.scale_dtype).astype(np.float64)
     stored_scales = scales.astype(np.float32)
+=======
+        dtype = np.dtype(spec.level_type.value)
+        tables = np.clip(tables, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype).astype(np.float64)
+    stored_scales = (scales * step).astype(np.float32)
+    scales = stored_scales.astype(np.float64)
+>>>>>>> h-tests
     if spec.refine is Refine.GPTQ and quadratic is not None:
         codes = _feed_back(padded, quadratic, scales, tables, table_of_row)
     else:
@@ -94,12 +101,13 @@ def _learn(vectors: Float64Array, weights: Float64Array, spec: CodebookSpec) -> 
     if len(vectors) > MAX_LEARNT_FROM:
         chosen = np.random.default_rng(RANDOM_STATE).choice(len(vectors), MAX_LEARNT_FROM, replace=False)
         vectors, weights = vectors[np.sort(chosen)], weights[np.sort(chosen)]
-    distinct = np.unique(vectors, axis=0)
+    zero = np.zeros((int(spec.reserve_zero), vectors.shape[1]))
+    distinct = np.unique(np.vstack([zero, vectors]), axis=0)
     if len(distinct) <= spec.num_levels:
         return np.pad(distinct, ((0, spec.num_levels - len(distinct)), (0, 0)), mode="edge")
     learnt = spec.num_levels - spec.reserve_zero
     means = KMeans(learnt, n_init=1, random_state=RANDOM_STATE).fit(vectors, sample_weight=weights).cluster_centers_
-    centres = np.vstack([np.zeros((int(spec.reserve_zero), vectors.shape[1])), means])
+    centres = np.vstack([zero, means])
     return np.asarray(centres[np.lexsort(centres.T[::-1])], dtype=np.float64)
 
 

@@ -135,7 +135,8 @@ class LayerInputs:
             if self.layer.kind is LayerKind.DECONVOLUTION:
                 same = self.auto_pad.startswith("SAME")
                 full = stride * (size - 1) + self.output_padding[axis] + extent
-                found.append(size * stride if same else full - (pad if self.auto_pad == "NOTSET" else 0))
+                # ONNX Runtime never pads by less than nothing, so a kernel smaller than its stride ends early.
+                found.append(min(size * stride, full) if same else full - (pad if self.auto_pad == "NOTSET" else 0))
             elif self.auto_pad.startswith("SAME"):
                 found.append(-(-size // stride))
             else:
@@ -153,7 +154,8 @@ class LayerInputs:
         starts = []
         for axis, (size, output) in enumerate(zip(sizes, outputs, strict=True)):
             if self.layer.kind is LayerKind.DECONVOLUTION:
-                total = self.strides[axis] * (size - 1) + self.output_padding[axis] + self._extent(axis) - output
+                full = self.strides[axis] * (size - 1) + self.output_padding[axis] + self._extent(axis)
+                total = max(0, full - output)
                 # ONNX gives the odd one to the end, unless SAME_UPPER is asked for.
                 lower = self.auto_pad != "SAME_UPPER"
             else:
