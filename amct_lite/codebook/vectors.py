@@ -63,18 +63,11 @@ def cluster_vectors(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64A
         step = float(np.abs(tables).max()) / 127 or 1.0
         tables = np.clip(np.rint(tables / step), -127, 127)
     else:
-<<<<<<< HEAD
         level_type = float_type(level_type, tables, scales)
         step = 1.0 / scales.max() if spec.channel_scales and level_type is LevelType.FLOAT16 else 1.0
         tables = (tables / step).astype(level_type.value).astype(np.float64)
     scales = (scales * step).astype(level_type.scale_dtype).astype(np.float64)
     stored_scales = scales.astype(np.float32)
-=======
-        dtype = np.dtype(spec.level_type.value)
-        tables = np.clip(tables, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype).astype(np.float64)
-    stored_scales = (scales * step).astype(np.float32)
-    scales = stored_scales.astype(np.float64)
->>>>>>> h-tests
     if spec.refine is Refine.GPTQ and quadratic is not None:
         codes = _feed_back(padded, quadratic, scales, tables, table_of_row)
     else:
