@@ -1,5 +1,6 @@
 """From a float model to codebooks in one step: config, widths, calibration."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,7 @@ def _widths(
         if progress is not None:
             progress("weighing layers", done, total)
 
-    options = bit_options(model, plans, keeper.feeds, max(1, round(bits)), progress=report, sess_options=sess_options)
+    options = bit_options(model, plans, keeper.feeds, math.floor(bits), progress=report, sess_options=sess_options)
     weights = {name: model.weight(name).size for name in options}
     chosen = allocate_bits(options, int(bits * sum(weights.values()) / 8))
     return {plan.layer.name: chosen[plan.layer.weight] for plan in plans if plan.layer.weight in chosen}
