@@ -79,14 +79,15 @@ def cluster_rows(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64Arra
 
 
 def _first_scales(values: Float64Array, spec: CodebookSpec) -> Float64Array:
-    """Root mean square of each row, 1 where a row is zero."""
+    """Root mean square of each row; the largest of them where a row is zero, 1 where all are."""
     if not spec.channel_scales:
         return np.ones(len(values))
     # Divided by the largest weight first, so that no square overflows or vanishes.
     largest = np.abs(values).max(axis=1)
     largest[largest == 0.0] = 1.0
     root = largest * np.sqrt(np.mean(np.square(values / largest[:, None]), axis=1))
-    return np.asarray(np.where(root > np.finfo(np.float32).tiny, root, 1.0))
+    usable = root > np.finfo(np.float32).tiny
+    return np.asarray(np.where(usable, root, root.max() if usable.any() else 1.0))
 
 
 def _first_tables(

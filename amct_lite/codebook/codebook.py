@@ -10,9 +10,10 @@ from amct_lite.errors import ParameterError
 
 __all__ = ["Codebook", "LevelType", "float_type"]
 
-# Below 6e-5 float16 loses digits: the largest level lies well above that, and so do the scales beside their largest.
+# Below 2**-14 float16 loses digits. The largest level lies well above that. A scale of 2**-20 of the largest one keeps
+# four bits, as many as the weights that it scales.
 LEAST_FLOAT16 = 2.0**-8
-LEAST_SHARE = 2.0**-14
+LEAST_SHARE = 2.0**-20
 
 
 class LevelType(StrEnum):
@@ -117,7 +118,7 @@ class Codebook:
 
 
 def float_type(wanted: LevelType, levels: npt.NDArray[np.float64], scales: npt.NDArray[np.float64]) -> LevelType:
-    """float16 where it was asked for and can hold levels and scales to three digits, else float32.
+    """float16 where it was asked for and can hold levels and scales, else float32.
 
     Args:
         wanted: FLOAT16 or FLOAT32.

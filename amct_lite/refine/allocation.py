@@ -2,8 +2,9 @@
 
 Every layer and width has a predicted cost: the layer's own output error (delta' H delta, normalised, after the same
 codebook and error feedback that will be used) times the root of how far the network's output moves for such an error in
-that layer, measured once a layer; the root, because the closed loop makes up for a part of it later. Costs of layers add (Dong et al. 2020, "HAWQ-V2", arXiv 1911.03852, section 3, from the
-Hessian's trace; here from the data). No evaluator is needed.
+that layer, measured once a layer; the root, because the closed loop makes up for a part of it later. Costs of layers
+add (Dong et al. 2020, "HAWQ-V2", arXiv 1911.03852, section 3, from the Hessian's trace; here from the data). No
+evaluator is needed.
 """
 
 import heapq

@@ -193,15 +193,15 @@ def _widths(
 
 def _widest_even_bits(plans: Sequence[LayerPlan], max_bytes: int) -> int:
     """The widest width that all weights can have at once, tables and scales included; 1 where none fits."""
-    specs = {
-        plan.layer.weight: (plan.codebook, weight_layout(plan.layer)) for plan in plans if plan.codebook is not None
-    }
-    for width in range(MAX_BITS, MIN_BITS, -1):
-        sizes = (
-            replace(spec, num_levels=2**width).stored_bytes(layout.rows, layout.columns)
-            for spec, layout in specs.values()
-            if spec is not None
-        )
-        if sum(sizes) <= max_bytes:
-            return width
-    return MIN_BITS
+    by_weight = {plan.layer.weight: plan for plan in plans}
+
+    def size_bytes(width: int) -> int:
+        total = 0
+        for plan in by_weight.values():
+            if plan.codebook is not None:
+                layout = weight_layout(plan.layer)
+                total += replace(plan.codebook, num_levels=2**width).stored_bytes(layout.rows, layout.columns)
+        return total
+
+    fitting = [width for width in range(MIN_BITS, MAX_BITS + 1) if size_bytes(width) <= max_bytes]
+    return max(fitting, default=MIN_BITS)
