@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import Codebook, LevelType, float_type
+from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, float_type
 from amct_lite.codebook.coordinate_descent import descend
 from amct_lite.codebook.exact_floats import best_float_levels
 from amct_lite.codebook.gptq import gptq_codes
@@ -174,7 +174,7 @@ def _stored(
         level_type = float_type(spec.level_type, levels, scales)
         if spec.channel_scales and level_type is LevelType.FLOAT16:
             # The largest scale becomes 1: float16 has its best part below.
-            levels, scales = levels * scales.max(), scales / scales.max()
+            levels, scales = levels * scales.max(), np.maximum(scales / scales.max(), LEAST_SHARE)
         levels = levels.astype(level_type.value).astype(np.float64)
     scales = scales.astype(level_type.scale_dtype).astype(np.float64)
     tables = RowTables(levels, tables.table_of_row)

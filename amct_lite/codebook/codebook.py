@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from amct_lite.errors import ParameterError
 
-__all__ = ["Codebook", "LevelType", "float_type"]
+__all__ = ["LEAST_SHARE", "Codebook", "LevelType", "float_type"]
 
-# Below 2**-14 float16 loses digits. The largest level lies well above that. A scale of 2**-20 of the largest one keeps
-# four bits, as many as the weights that it scales.
+# Below 2**-14 float16 loses digits. The largest level lies well above that; a scale of 2**-20 of the largest one keeps
+# four bits, as many as the weights that it scales. Channels below that are dead: training drove them to zero.
 LEAST_FLOAT16 = 2.0**-8
 LEAST_SHARE = 2.0**-20
 
@@ -118,7 +118,7 @@ class Codebook:
 
 
 def float_type(wanted: LevelType, levels: npt.NDArray[np.float64], scales: npt.NDArray[np.float64]) -> LevelType:
-    """float16 where it was asked for and can hold levels and scales, else float32.
+    """float16 where it was asked for and can hold the levels under the largest scale, else float32.
 
     Args:
         wanted: FLOAT16 or FLOAT32.
@@ -126,5 +126,5 @@ def float_type(wanted: LevelType, levels: npt.NDArray[np.float64], scales: npt.N
         scales: float64 array, any shape, positive.
     """
     largest = float(np.abs(levels).max()) * float(scales.max())
-    fits = LEAST_FLOAT16 <= largest <= float(np.finfo(np.float16).max) and scales.min() >= LEAST_SHARE * scales.max()
+    fits = LEAST_FLOAT16 <= largest <= float(np.finfo(np.float16).max)
     return wanted if fits or largest == 0.0 else LevelType.FLOAT32

@@ -39,6 +39,14 @@ class GraphEditor:
         """A new initializer; its name gets a suffix where it is taken."""
         return add_initializer(self.graph, self._unique(name), np.asarray(array))
 
+    def prefix(self, wish: str) -> str:
+        """A name that nothing begins with yet: `wish`, or `wish1`, `wish2` ..."""
+        number, name = 0, wish
+        while any(taken.startswith(name) for taken in self._names):
+            number += 1
+            name = f"{wish}{number}"
+        return name
+
     def shared(self, key: str, make: Callable[[], ir.Value]) -> ir.Value:
         """What several layers use: made at the first call with a key, found again at later ones.
 
