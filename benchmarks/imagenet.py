@@ -27,6 +27,7 @@ __all__ = [
     "EditLayer",
     "Network",
     "Scores",
+    "all_calibration_photos",
     "calibration_batches",
     "calibration_photos",
     "compare",
@@ -87,6 +88,11 @@ def calibration_photos(network: Network, *, phase: float = 0.0) -> Any:
     photos = _photos(network, "tuxpaint141")
     step = len(photos) / NUM_CALIBRATION_PHOTOS
     return _in_memory(photos.select([int((i + phase) * step) for i in range(NUM_CALIBRATION_PHOTOS)]))
+
+
+def all_calibration_photos(network: Network) -> Any:
+    """All photos of tuxpaint141, as ArrayData in memory."""
+    return _in_memory(_photos(network, "tuxpaint141"))
 
 
 def reporting_photos(network: Network) -> Any:
