@@ -2,8 +2,8 @@
 
 Calibrates on the 128 photos at odd positions among the first 256 of imagenet500, each as it is and mirrored; evaluates
 on the other 372, in the files that `save` writes. The even bits (2, 3, 4) give every layer the same width; a fraction
-is an average that is spent by sensitivity. For activations the weights are codebooks of 8 bits, refined for inputs of so few
-levels, which is as near to float weights as makes no difference; "alone" leaves the float weights as they are.
+is an average that is spent by sensitivity. For activations the weights are codebooks of 8 bits, refined for inputs of
+so few levels; "alone" leaves the float weights as they are.
 
 Command, from the checkout's root; `--only` picks a network, `--part` weights or activations:
 
@@ -46,13 +46,12 @@ Batches = list[Any]
 def split_photos(network: Network) -> tuple[Batches, Any]:
     """(calibration batches, photos to evaluate on)."""
     photos = reporting_photos(network)
-    first = next(iter(photos.read(0, 1)))
-    images = photos.read(0, len(photos))[first]
+    images = photos.read(0, len(photos))
     chosen = np.array(CALIBRATION)
     rest = np.setdiff1d(np.arange(len(photos)), chosen)
     kept = images[chosen]
     calibration = np.stack([kept, kept[..., ::-1]], axis=1).reshape(-1, *images.shape[1:])
-    evaluation = ArrayData({first: images[rest]})
+    evaluation = ArrayData(images[rest])
     evaluation.accepted = photos.accepted[rest]
     return [calibration[i : i + BATCH_SIZE] for i in range(0, len(calibration), BATCH_SIZE)], evaluation
 
