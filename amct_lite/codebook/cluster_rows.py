@@ -100,7 +100,7 @@ def _first_tables(
     counted = np.broadcast_to(relative, flat.shape)
     if importance is not None:
         counted = (relative.reshape(weight.shape[0], -1, 1) * importance).reshape(flat.shape)
-    normal = flat / scales[:, None]
+    normal = (flat / scales[:, None]).astype(np.float32)
     levels = []
     for start in range(0, rows, per_table):
         own = slice(start, start + per_table)
@@ -116,14 +116,14 @@ def _alternate_without_data(
 ) -> tuple[Float64Array, IntpArray]:
     """Fits the channel scales to the clustered weights once, and puts every weight on its nearest level again."""
     flat = weight.reshape(scales.size, -1)
-    codes = tables.nearest(flat / scales.reshape(-1, 1))
+    codes = tables.nearest((flat / scales.reshape(-1, 1)).astype(np.float32))
     if spec.channel_scales:
         chosen = tables.decode(codes)
         wanted, own = np.sum(chosen * flat, axis=1), np.sum(np.square(chosen), axis=1)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             fitted = (wanted / own).reshape(scales.shape)
         scales = np.where(np.isfinite(fitted) & (fitted > np.finfo(np.float32).tiny), fitted, scales)
-        codes = tables.nearest(flat / scales.reshape(-1, 1))
+        codes = tables.nearest((flat / scales.reshape(-1, 1)).astype(np.float32))
     return scales, codes.reshape(weight.shape)
 
 
@@ -180,7 +180,7 @@ def _stored(
     tables = RowTables(levels, tables.table_of_row)
     if level_type is not LevelType.FLOAT32:
         codes = (
-            tables.nearest(weight.reshape(rows, -1) / scales.reshape(-1, 1)).reshape(weight.shape)
+            tables.nearest((weight.reshape(rows, -1) / scales.reshape(-1, 1)).astype(np.float32)).reshape(weight.shape)
             if moments is None
             else descend(weight, moments, scales, tables, codes, max_sweeps=1)
         )

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from amct_lite.codebook.nearest_codes import nearest_codes
+from amct_lite.types import FloatArray
+
 __all__ = ["RowTables"]
 
 Float64Array = npt.NDArray[np.float64]
@@ -23,17 +26,20 @@ class RowTables:
     levels: Float64Array
     table_of_row: IntpArray
 
-    def nearest(self, values: Float64Array) -> IntpArray:
+    def nearest(self, values: FloatArray) -> IntpArray:
         """The code of the nearest level; halfway between two levels the lower one.
 
         Args:
-            values: float64 array, shape (rows,) or (rows, n): weights divided by their row's scale.
+            values: Float array, shape (rows,) or (rows, n): weights divided by their row's scale. Of many values,
+                float32 is the fastest.
 
         Returns:
             Codes of the same shape.
         """
         middles = (self.levels[:, 1:] + self.levels[:, :-1]) / 2.0
         if len(middles) == 1:
+            if values.dtype == np.float32 and (np.diff(self.levels[0]) > 0.0).all():
+                return nearest_codes(values, self.levels[0]).astype(np.intp)
             return np.searchsorted(middles[0], values)
         codes = np.empty(values.shape, np.intp)
         for table, bounds in enumerate(middles):
