@@ -28,7 +28,10 @@ SMALL_GAIN = 2e-3
 # Fitting a table costs K**2 operations a row and level; beyond this the levels are so dense that it gains nothing.
 MAX_FITTED_LEVELS = 64
 
-INT8_MAX = 127
+SETTLING_ROUNDS = 2
+
+# The highest int8 level may be any of these: among so many steps one fits the others well.
+LEAST_TOP, INT8_MAX = 64, 127
 
 
 def cluster_rows(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64Array | None = None) -> Codebook:
@@ -162,13 +165,11 @@ def _stored(
     codes: IntpArray,
     spec: CodebookSpec,
 ) -> Codebook:
-    """Rounds levels and scales to what is stored; codes are chosen once more where that moved the levels."""
+    """Rounds levels and scales to what is stored; codes and scales settle once more where that moved the levels."""
     rows, level_type = scales.size, spec.level_type
     if level_type is LevelType.INT8:
-        # The highest level becomes 127; the channels' scales (or the one for all) take the rest.
-        step = np.abs(tables.levels).max() / INT8_MAX
-        step = step if step > 0.0 else 1.0
-        levels, scales = np.clip(np.rint(tables.levels / step), -INT8_MAX, INT8_MAX), scales * step
+        levels, step = _integer_levels(tables.levels, codes)
+        scales = scales * step
     else:
         levels = tables.levels
         level_type = float_type(spec.level_type, levels, scales)
@@ -176,14 +177,13 @@ def _stored(
             # The largest scale becomes 1: float16 has its best part below.
             levels, scales = levels * scales.max(), np.maximum(scales / scales.max(), LEAST_SHARE)
         levels = levels.astype(level_type.value).astype(np.float64)
-    scales = scales.astype(level_type.scale_dtype).astype(np.float64)
     tables = RowTables(levels, tables.table_of_row)
-    if level_type is not LevelType.FLOAT32:
-        codes = (
-            tables.nearest((weight.reshape(rows, -1) / scales.reshape(-1, 1)).astype(np.float32)).reshape(weight.shape)
-            if moments is None
-            else descend(weight, moments, scales, tables, codes, max_sweeps=1)
-        )
+    scales = scales.astype(level_type.scale_dtype).astype(np.float64)
+    if moments is not None and level_type is not LevelType.FLOAT32:
+        scales, codes = _settle(weight, moments, scales, tables, codes, spec, level_type)
+    elif level_type is not LevelType.FLOAT32:
+        normal = (weight.reshape(rows, -1) / scales.reshape(-1, 1)).astype(np.float32)
+        codes = tables.nearest(normal).reshape(weight.shape)
     one_scale = not spec.channel_scales
     return Codebook(
         tables=levels.astype(np.float32)[:, :, None],
@@ -193,6 +193,39 @@ def _stored(
         rows_per_table=spec.rows_per_table or rows,
         level_type=level_type,
     )
+
+
+def _integer_levels(levels: Float64Array, codes: IntpArray) -> tuple[Float64Array, float]:
+    """Whole numbers in [-127, 127] and the step that makes them nearest to the levels, by how often each is used."""
+    largest = float(np.abs(levels).max())
+    if largest == 0.0:
+        return np.zeros_like(levels), 1.0
+    counts = np.bincount(codes.reshape(-1), minlength=levels.shape[1])
+    best: tuple[float, float] = (np.inf, 1.0)
+    for top in range(LEAST_TOP, INT8_MAX + 1):
+        step = largest / top
+        error = float(np.sum(counts * np.square(levels - np.rint(levels / step) * step)))
+        best = min(best, (error, step))
+    return np.rint(levels / best[1]), best[1]
+
+
+def _settle(
+    weight: Float64Array,
+    moments: Float64Array,
+    scales: Float64Array,
+    tables: RowTables,
+    codes: IntpArray,
+    spec: CodebookSpec,
+    level_type: LevelType,
+) -> tuple[Float64Array, IntpArray]:
+    """Scales and codes in turns for levels that are rounded: every weight on a level has moved with it."""
+    for _ in range(SETTLING_ROUNDS):
+        if spec.channel_scales:
+            fitted = fit_scales(weight, moments, scales, _decoded(tables, codes))
+            rounded = fitted.astype(level_type.scale_dtype).astype(np.float64)
+            scales = np.where(rounded > 0.0, rounded, scales)
+        codes = descend(weight, moments, scales, tables, codes, max_sweeps=MAX_SWEEPS)
+    return scales, codes
 
 
 def _error(
