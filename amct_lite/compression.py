@@ -32,7 +32,7 @@ def compress(
         bits: Bits of an index, 1 to 8. A fraction, such as 3.5, is an average over all weights, tables and scales
             included, that is spent where it does the most good; it needs `batches`.
         batches: Calibration data, arrays or dicts from input name to array, preprocessed as the model expects. The
-            first 128 samples refine the codebooks. None: exact clustering of the weights alone, which at 4 bits and
+            first 256 samples refine the codebooks. None: exact clustering of the weights alone, which at 4 bits and
             less costs much accuracy.
         refine: "none", "bias", "gptq" or "lnq"; by default the last, and "none" without data.
         activation_bits: 8 quantizes the inputs of all layers to uint8 as well, and levels to int8, so that integer

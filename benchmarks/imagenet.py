@@ -5,7 +5,7 @@ Models and photos lie in `../shared` beside the checkout; `samples/squeezenet_im
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ __all__ = [
     "calibration_photos",
     "compare",
     "open_session",
+    "photos_of",
     "quantize",
     "reporting_photos",
     "run_model",
@@ -93,9 +94,15 @@ def reporting_photos(network: Network) -> Any:
     return _in_memory(_photos(network, "imagenet500"))
 
 
-def calibration_batches(photos: Any) -> Any:
-    """The calibration photos in batches of 16."""
-    return Batches(photos, batch_size=BATCH_SIZE)
+def photos_of(network: Network, name: str, indices: Sequence[int] | None = None) -> Any:
+    """Photos of a set under ../shared/data as ArrayData in memory; all of them where no indices are given."""
+    photos = _photos(network, name)
+    return _in_memory(photos if indices is None else photos.select(list(indices)))
+
+
+def calibration_batches(photos: Any, *, batch_size: int = BATCH_SIZE) -> Any:
+    """The calibration photos in batches."""
+    return Batches(photos, batch_size=batch_size)
 
 
 def write_config(network: Network, config_file: Path, edit: EditLayer | None = None, *, batch_num: int = 4) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook, LevelType, float_type
 from amct_lite.codebook.coordinate_descent import descend
 from amct_lite.codebook.exact_floats import best_float_levels
 from amct_lite.codebook.gptq import gptq_codes
@@ -79,14 +79,15 @@ def cluster_rows(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64Arra
 
 
 def _first_scales(values: Float64Array, spec: CodebookSpec) -> Float64Array:
-    """Root mean square of each row, 1 where a row is zero."""
+    """Root mean square of each row; the largest of them where a row is zero, 1 where all are."""
     if not spec.channel_scales:
         return np.ones(len(values))
     # Divided by the largest weight first, so that no square overflows or vanishes.
     largest = np.abs(values).max(axis=1)
     largest[largest == 0.0] = 1.0
     root = largest * np.sqrt(np.mean(np.square(values / largest[:, None]), axis=1))
-    return np.asarray(np.where(root > np.finfo(np.float32).tiny, root, 1.0))
+    usable = root > np.finfo(np.float32).tiny
+    return np.asarray(np.where(usable, root, root.max() if usable.any() else 1.0))
 
 
 def _first_tables(
@@ -162,20 +163,22 @@ def _stored(
     spec: CodebookSpec,
 ) -> Codebook:
     """Rounds levels and scales to what is stored; codes are chosen once more where that moved the levels."""
-    rows = scales.size
-    if spec.level_type is LevelType.INT8:
+    rows, level_type = scales.size, spec.level_type
+    if level_type is LevelType.INT8:
         # The highest level becomes 127; the channels' scales (or the one for all) take the rest.
         step = np.abs(tables.levels).max() / INT8_MAX
         step = step if step > 0.0 else 1.0
         levels, scales = np.clip(np.rint(tables.levels / step), -INT8_MAX, INT8_MAX), scales * step
     else:
-        dtype = np.dtype(spec.level_type.value)
-        with np.errstate(over="ignore"):
-            levels = tables.levels.astype(dtype).astype(np.float64)
-        levels = np.clip(levels, np.finfo(dtype).min, np.finfo(dtype).max)
-    scales = scales.astype(np.float32).astype(np.float64)
+        levels = tables.levels
+        level_type = float_type(spec.level_type, levels, scales)
+        if spec.channel_scales and level_type is LevelType.FLOAT16:
+            # The largest scale becomes 1: float16 has its best part below.
+            levels, scales = levels * scales.max(), scales / scales.max()
+        levels = levels.astype(level_type.value).astype(np.float64)
+    scales = scales.astype(level_type.scale_dtype).astype(np.float64)
     tables = RowTables(levels, tables.table_of_row)
-    if spec.level_type is not LevelType.FLOAT32:
+    if level_type is not LevelType.FLOAT32:
         codes = (
             tables.nearest(weight.reshape(rows, -1) / scales.reshape(-1, 1)).reshape(weight.shape)
             if moments is None
@@ -188,7 +191,7 @@ def _stored(
         scales=scales.reshape(-1)[:1].astype(np.float32) if one_scale else scales.reshape(-1).astype(np.float32),
         num_columns=weight.shape[2],
         rows_per_table=spec.rows_per_table or rows,
-        level_type=spec.level_type,
+        level_type=level_type,
     )
 
 

@@ -8,11 +8,16 @@ import numpy.typing as npt
 
 from amct_lite.errors import ParameterError
 
-__all__ = ["Codebook", "LevelType"]
+__all__ = ["Codebook", "LevelType", "float_type"]
+
+# Below 2**-14 float16 loses digits. The largest level lies well above that. A scale of 2**-20 of the largest one keeps
+# four bits, as many as the weights that it scales.
+LEAST_FLOAT16 = 2.0**-8
+LEAST_SHARE = 2.0**-20
 
 
 class LevelType(StrEnum):
-    """How the levels of a table are stored."""
+    """How the levels of a table are stored; the scales are stored as float16 beside float16 levels, else float32."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -22,6 +27,11 @@ class LevelType(StrEnum):
     def size_bytes(self) -> int:
         """Bytes of one stored level."""
         return np.dtype(self.value).itemsize
+
+    @property
+    def scale_dtype(self) -> np.dtype[np.floating]:
+        """The type in which scales are stored."""
+        return np.dtype(np.float16 if self is LevelType.FLOAT16 else np.float32)
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,8 @@ class Codebook:
         tables: float32 array, shape (num_tables, num_levels, vector_size): the levels, exactly as they come back
             from `level_type` (whole numbers in [-128, 127] for INT8).
         codes: uint8 array, shape (rows, ceil(num_columns / vector_size)).
-        scales: float32 array, shape (rows,), or (1,) for one scale for all rows.
+        scales: float32 array, shape (rows,), or (1,) for one scale for all rows, exactly as they come back from
+            the type that goes with `level_type`.
         num_columns: Columns of the matrix.
         rows_per_table: How many neighbouring rows share a table; the number of rows where there is one.
         level_type: How the levels are stored.
@@ -80,7 +91,11 @@ class Codebook:
     def stored_bytes(self) -> int:
         """Bytes of codes, tables and scales together, as the packed form stores them."""
         code_bytes = -(-self.codes.size * self.code_bits // 8)
-        return code_bytes + self.tables.size * self.level_type.size_bytes + self.scales.size * 4
+        return (
+            code_bytes
+            + self.tables.size * self.level_type.size_bytes
+            + self.scales.size * self.level_type.scale_dtype.itemsize
+        )
 
     def decode(self) -> npt.NDArray[np.float32]:
         """The weights that every form must give, float32 array, shape (rows, num_columns).
@@ -100,3 +115,16 @@ class Codebook:
         table_of_row = np.arange(rows) // self.rows_per_table
         values = self.tables[table_of_row[:, None], self.codes].reshape(rows, -1)[:, : self.num_columns]
         return np.asarray(values * self.scales[:, None], dtype=np.float32)
+
+
+def float_type(wanted: LevelType, levels: npt.NDArray[np.float64], scales: npt.NDArray[np.float64]) -> LevelType:
+    """float16 where it was asked for and can hold levels and scales, else float32.
+
+    Args:
+        wanted: FLOAT16 or FLOAT32.
+        levels: float64 array, any shape.
+        scales: float64 array, any shape, positive.
+    """
+    largest = float(np.abs(levels).max()) * float(scales.max())
+    fits = LEAST_FLOAT16 <= largest <= float(np.finfo(np.float16).max) and scales.min() >= LEAST_SHARE * scales.max()
+    return wanted if fits or largest == 0.0 else LevelType.FLOAT32

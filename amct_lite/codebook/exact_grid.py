@@ -38,32 +38,46 @@ class Levels:
     error: float
 
 
-def best_levels(points: IntArray, weights: Float64Array, num_levels: int) -> Levels:
+def best_levels(points: IntArray, weights: Float64Array, num_levels: int, *, reserved: int | None = None) -> Levels:
     """Chooses the integer levels that represent weighted integer points with the least squared error.
 
     Args:
         points: Integer array, shape (n,), strictly ascending. Up to a few hundred points.
         weights: float64 array, shape (n,), non-negative: how much an error at each point counts.
         num_levels: How many levels to keep, at least 1.
+        reserved: One of the points that must be among the levels; the others are the best beside it.
 
     Returns:
-        The levels, at most num_levels; just the points with a weight where these are no more than that.
-        Among equally good choices, the one with the lowest segment bounds.
+        The levels, at most num_levels; just the points with a weight, and the reserved one, where these are no more
+        than that. Among equally good choices, the one with the lowest segment bounds.
 
     Raises:
-        ParameterError: Points are not ascending, a weight is negative or not finite, or none is positive.
+        ParameterError: Points are not ascending, a weight is negative or not finite, none is positive, or the
+            reserved level is none of the points.
 
     Example:
         >>> best_levels(np.array([0, 1, 10, 12]), np.array([5.0, 1.0, 1.0, 1.0]), 2)
         Levels(levels=array([ 0, 11]), error=3.0)
+        >>> best_levels(np.array([0, 1, 10, 12]), np.array([5.0, 1.0, 1.0, 1.0]), 2, reserved=1)
+        Levels(levels=array([ 1, 11]), error=7.0)
     """
     if points.ndim != 1 or points.shape != weights.shape or (np.diff(points) <= 0).any():
         raise ParameterError("Points must be strictly ascending, with one weight each.")
     mass = weights.astype(np.float64)
-    where = points.astype(np.float64)
-    levels = best_levels_of_cells(mass, mass * where, num_levels, lowest=points[0], highest=points[-1])
+    # Counted from the reserved level, the segment that has it costs nothing for lying there.
+    origin = 0 if reserved is None else reserved
+    where = (points - origin).astype(np.float64)
+    lowest, highest = points[0] - origin, points[-1] - origin
+    if reserved is None:
+        anchored = mass
+    elif reserved in points:
+        # So heavy that the mean of whatever shares its segment lies within a quarter of it, and rounds to it.
+        anchored = mass + np.where(points == reserved, 4.0 * (highest - lowest + 1) * mass.sum(), 0.0)
+    else:
+        raise ParameterError(f"The 'reserved' parameter must be one of the points. Got {reserved} instead.")
+    levels = best_levels_of_cells(anchored, mass * where, num_levels, lowest=lowest, highest=highest)
     nearest = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2.0, where)]
-    return Levels(levels, float(np.sum(mass * np.square(where - nearest))))
+    return Levels(levels + origin, float(np.sum(mass * np.square(where - nearest))))
 
 
 def best_levels_of_cells(

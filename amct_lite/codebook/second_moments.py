@@ -14,6 +14,11 @@ __all__ = ["SecondMoments", "asymmetric_target", "damped", "mean_of"]
 
 Float64Array = npt.NDArray[np.float64]
 
+# Too little and a layer fits the samples, too much and it ignores them: 0.01, 0.03 and 0.1 gave KL 0.24, 0.21, 0.23 on
+# SqueezeNet 1.1 at 3 bits.
+LEAST_DAMPING = 0.03
+DAMPING_FACTOR = 4.0
+
 
 @dataclass(frozen=True)
 class SecondMoments:
@@ -32,6 +37,16 @@ class SecondMoments:
     quantized_mean: Float64Array
     float_mean: Float64Array
     count: int
+
+    @property
+    def damping(self) -> float:
+        """The ridge that these moments need, as a share of the mean diagonal.
+
+        Moments of few vectors are no moments of many: the ridge grows with the unknowns a vector has to settle, as in
+        shrinkage of covariances (Ledoit & Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
+        matrices").
+        """
+        return max(LEAST_DAMPING, float(DAMPING_FACTOR * self.quadratic.shape[-1] / self.count))
 
     def centred(self) -> "SecondMoments":
         """The same about the means: what is left for the weights where a bias takes care of the mean."""

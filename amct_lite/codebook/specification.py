@@ -57,4 +57,4 @@ class CodebookSpec:
         """Bytes that a weight of that size takes: codes, tables, scales."""
         codes = -(-rows * -(-columns // self.vector_size) * self.code_bits // 8)
         tables = self.num_tables(rows) * self.num_levels * self.vector_size * self.level_type.size_bytes
-        return codes + tables + 4 * (rows if self.channel_scales else 1)
+        return codes + tables + self.level_type.scale_dtype.itemsize * (rows if self.channel_scales else 1)

@@ -8,7 +8,7 @@ whole vectors (van Baalen et al. 2024, "GPTVQ: The Blessing of Dimensionality fo
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook, LevelType, float_type
 from amct_lite.codebook.gptq import inverse_factor
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.errors import ParameterError
@@ -58,15 +58,16 @@ def cluster_vectors(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64A
             for own in (table_of_row == number for number in range(table_of_row[-1] + 1))
         ]
     )
-    step = 1.0
-    if spec.level_type is LevelType.INT8:
+    level_type = spec.level_type
+    if level_type is LevelType.INT8:
         step = float(np.abs(tables).max()) / 127 or 1.0
         tables = np.clip(np.rint(tables / step), -127, 127)
     else:
-        dtype = np.dtype(spec.level_type.value)
-        tables = np.clip(tables, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype).astype(np.float64)
-    stored_scales = (scales * step).astype(np.float32)
-    scales = stored_scales.astype(np.float64)
+        level_type = float_type(level_type, tables, scales)
+        step = 1.0 / scales.max() if spec.channel_scales and level_type is LevelType.FLOAT16 else 1.0
+        tables = (tables / step).astype(level_type.value).astype(np.float64)
+    scales = (scales * step).astype(level_type.scale_dtype).astype(np.float64)
+    stored_scales = scales.astype(np.float32)
     if spec.refine is Refine.GPTQ and quadratic is not None:
         codes = _feed_back(padded, quadratic, scales, tables, table_of_row)
     else:
@@ -82,7 +83,7 @@ def cluster_vectors(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64A
         scales=stored_scales if spec.channel_scales else stored_scales[:1],
         num_columns=size,
         rows_per_table=per_table,
-        level_type=spec.level_type,
+        level_type=level_type,
     )
 
 

@@ -56,7 +56,7 @@ def table_lookup(
     """Replace each element q of an unsigned tensor by table[q], keeping the shape.
 
     GatherElements on a flat int64 index is the fastest table that stock operators of ONNX Runtime give: about four
-    times faster than Gather (docs/nuq.md has the figures).
+    times faster than Gather (docs/benchmarks.md has the figures).
 
     Args:
         editor: The graph.

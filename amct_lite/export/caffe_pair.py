@@ -17,6 +17,7 @@ from amct_lite.caffe.network import CaffeNetwork
 from amct_lite.errors import ExportError
 from amct_lite.export.caffe_blobs import float_blob, int8_blob, int32_blob
 from amct_lite.export.caffe_editor import CaffeEditor
+from amct_lite.export.operands import refuse_float_weights
 from amct_lite.files.atomic import write_bytes_atomically, write_text_atomically
 from amct_lite.files.protos import message_class
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -52,8 +53,10 @@ def fake_quant_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], fol
         (prototxt, caffemodel).
 
     Raises:
-        ExportError: A layer is none of the network's.
+        ExportError: A layer is none of the network's, or its weights stay float.
     """
+    # What folding made of float weights is in the graph, not in the pair's blobs.
+    refuse_float_weights(layers)
     editor = CaffeEditor(network)
     _take_out_folded(editor, layers, folded)
     _insert_quantizers(editor, layers, _python_layer)
@@ -77,8 +80,9 @@ def deploy_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], folded:
         (prototxt, caffemodel).
 
     Raises:
-        ExportError: A layer is none of the network's, or its activation is clustered.
+        ExportError: A layer is none of the network's, its activation is clustered, or its weights stay float.
     """
+    refuse_float_weights(layers)
     editor = CaffeEditor(network)
     _take_out_folded(editor, layers, folded)
     _insert_quantizers(editor, layers, _quant_layer)

@@ -1,14 +1,15 @@
 """Replace the operands of quantized layers: activations and weights once for all that share them, biases each."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import onnx_ir as ir
 
+from amct_lite.errors import ExportError
 from amct_lite.export.activation_quantizer import quantizer_key
 from amct_lite.export.editor import GraphEditor
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
-__all__ = ["MakeOperand", "OperandReplacer"]
+__all__ = ["MakeOperand", "OperandReplacer", "refuse_float_weights"]
 
 MakeOperand = Callable[[GraphEditor, ir.Node, QuantizedLayer], ir.Value]
 """Adds what a form needs in front of a layer's node and returns the node's new operand."""
@@ -70,3 +71,18 @@ class OperandReplacer:
             if len(node.inputs) < 3:
                 node.resize_inputs(3)
             node.replace_input_with(2, self._make_bias(self._editor, node, layer))
+
+
+def refuse_float_weights(layers: Sequence[QuantizedLayer]) -> None:
+    """Refuse layers of which only the activation is quantized, for the forms that cannot express them.
+
+    Raises:
+        ExportError: There is such a layer.
+    """
+    for layer in layers:
+        if layer.has_float_weights:
+            raise ExportError(
+                "Its weights stay float, and this form's layers compute on int8 weights.",
+                layer=layer.layer.name,
+                remedy="Quantize its weights too, or use the target 'onnxruntime'.",
+            )

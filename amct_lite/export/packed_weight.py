@@ -46,7 +46,8 @@ def packed_weight(
     levels = _levels(editor, codebook, name)
     if codebook.level_type is not LevelType.FLOAT32:
         levels = editor.insert(before, "Cast", [levels], f"{name}.levels.float", {"to": _FLOAT})
-    scales = codebook.scales if codebook.scales.size > 1 else None
+    stored_scales = codebook.scales.astype(codebook.level_type.scale_dtype)
+    scales = stored_scales if codebook.scales.size > 1 else None
     if scales is None and codebook.scales[0] != 1:
         # One scale for all rows: levels are fewer than weights, and the product is the same number.
         scale = editor.constant(f"{name}.scale", codebook.scales.reshape(()))
@@ -137,7 +138,7 @@ def _placed(
     codebook: Codebook,
     layout: WeightLayout,
     levels: ir.Value,
-    scales: npt.NDArray[np.float32] | None,
+    scales: npt.NDArray[np.floating] | None,
     name: str,
 ) -> ir.Value:
     """Look the levels up, scale the rows, and give them the stored weight's shape."""
@@ -161,7 +162,7 @@ def _placed_vectors(
     codebook: Codebook,
     layout: WeightLayout,
     levels: ir.Value,
-    scales: npt.NDArray[np.float32] | None,
+    scales: npt.NDArray[np.floating] | None,
     name: str,
 ) -> ir.Value:
     """The same for codes that stand for neighbouring columns: unpacked as rows, then transposed where need be."""
@@ -188,11 +189,14 @@ def _scaled(
     before: ir.Node,
     value: ir.Value,
     shape: tuple[int, ...],
-    scales: npt.NDArray[np.float32],
+    scales: npt.NDArray[np.floating],
     name: str,
 ) -> ir.Value:
     value = with_shape(editor, before, value, shape, f"{name}.unscaled")
-    return editor.insert(before, "Mul", [value, editor.constant(f"{name}.scales", scales)], name)
+    stored = editor.constant(f"{name}.scales", scales)
+    if scales.dtype != np.float32:
+        stored = editor.insert(before, "Cast", [stored], f"{name}.scales.float", {"to": _FLOAT})
+    return editor.insert(before, "Mul", [value, stored], name)
 
 
 def _looked_up(

@@ -29,7 +29,7 @@ class LayerSummary:
     Attributes:
         name: The layer.
         type: Its operator.
-        form: "float", "int8", "nuq" or "codebook" (of weights).
+        form: "float", "int8", "nuq" or "codebook" (of weights); "int8" for a quantized layer without weights.
         reason: Why it stays float; None for a quantized layer.
         num_weights: Number of weights; 0 for a layer without, and for one whose tied twin above has them.
         levels: Distinct values among the stored int8 weights; None for a float layer or one without weights.
@@ -198,7 +198,7 @@ def _layer_summary(
         return LayerSummary(
             name=layer.name,
             type=layer.op_type,
-            form="float" if quantized is None else "int8",
+            form="float" if quantized is None or quantized.has_float_weights else "int8",
             reason=plan.reason if quantized is None else None,
             num_weights=count,
             levels=None,

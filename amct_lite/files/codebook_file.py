@@ -111,7 +111,7 @@ def _parts(codebook: Codebook, bias: npt.NDArray[np.float32] | None) -> dict[str
     parts = {
         "levels": codebook.tables.astype(codebook.level_type.value),
         "codes": pack_codes(codebook.codes, codebook.code_bits),
-        "scales": codebook.scales,
+        "scales": codebook.scales.astype(codebook.level_type.scale_dtype),
     }
     return parts if bias is None else {**parts, "bias": bias}
 
@@ -140,7 +140,7 @@ def _from_parts(shape: Mapping[str, Any], parts: Mapping[str, npt.NDArray[Any] |
     codebook = Codebook(
         tables=levels.astype(np.float32).reshape(shape["num_tables"], shape["num_levels"], shape["vector_size"]),
         codes=unpack_codes(codes, shape["code_bits"], rows * vectors).reshape(rows, vectors),
-        scales=scales,
+        scales=scales.astype(np.float32),
         num_columns=shape["num_columns"],
         rows_per_table=shape["rows_per_table"],
         level_type=LevelType(shape["level_type"]),

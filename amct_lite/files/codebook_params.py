@@ -31,7 +31,7 @@ class CodebookParams(StrictModel):
         default=None,
         strict=False,
         description="How levels are stored; by default int8 where the input is quantized, so that integer kernels"
-        " run, else float32.",
+        " run, else float16 with float16 scales, or float32 where that cannot hold them.",
     )
     refine: Refine | None = Field(
         default=None,
@@ -66,6 +66,6 @@ class CodebookParams(StrictModel):
             channel_scales=shared if self.channel_wise is None else self.channel_wise,
             vector_size=self.vector_size,
             reserve_zero=self.reserve_zero,
-            level_type=LevelType.INT8 if integers else self.level_type or LevelType.FLOAT32,
+            level_type=LevelType.INT8 if integers else self.level_type or LevelType.FLOAT16,
             refine=self.refine or (Refine.LNQ if self.vector_size == 1 else Refine.GPTQ),
         )

@@ -18,6 +18,7 @@ __all__ = [
     "AutoNuqOptions",
     "CodebookParams",
     "FloatActivationParams",
+    "FloatWeightParams",
     "IfmrParams",
     "LayerConfig",
     "MinMaxParams",
@@ -35,6 +36,9 @@ class NuqActivationParams(_Strict):
 
     target_compression_ratio: float = Field(
         gt=0, le=1, description="Levels kept / original levels; 0.125 keeps 32 of 256."
+    )
+    reserve_zero: bool | None = Field(
+        default=None, description="Whether 0 is among the levels; by default where the tensor ends at 0, as after Relu."
     )
 
 
@@ -130,6 +134,12 @@ class NuqParams(_WeightParams):
     )
 
 
+class FloatWeightParams(_Strict):
+    """Weights stay float: only the layer's input is quantized."""
+
+    wts_algo: Literal["none"]
+
+
 def _weight_algorithm(value: Any) -> str | None:
     return str(value.get("wts_algo", "arq_quantize")) if isinstance(value, dict) else getattr(value, "wts_algo", None)
 
@@ -137,7 +147,8 @@ def _weight_algorithm(value: Any) -> str | None:
 WeightQuantParams = Annotated[
     Annotated[ArqParams, Tag("arq_quantize")]
     | Annotated[NuqParams, Tag("nuq_quantize")]
-    | Annotated[CodebookParams, Tag("codebook_quantize")],
+    | Annotated[CodebookParams, Tag("codebook_quantize")]
+    | Annotated[FloatWeightParams, Tag("none")],
     Discriminator(_weight_algorithm),
 ]
 
@@ -241,4 +252,5 @@ _AMCT_ORDER = (
     "asymmetric",
     "nuq",
     "target_compression_ratio",
+    "reserve_zero",
 )

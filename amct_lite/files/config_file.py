@@ -15,6 +15,7 @@ from amct_lite.files.config import (
     AutoNuqOptions,
     CodebookParams,
     FloatActivationParams,
+    FloatWeightParams,
     IfmrParams,
     LayerConfig,
     MinMaxParams,
@@ -33,6 +34,7 @@ _BRANCHES: dict[str, dict[str, type[BaseModel]]] = {
         "arq_quantize": ArqParams,
         "nuq_quantize": NuqParams,
         "codebook_quantize": CodebookParams,
+        "none": FloatWeightParams,
     },
 }
 # What was found is quoted, but a whole file put in the wrong place is not.

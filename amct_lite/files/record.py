@@ -27,6 +27,7 @@ __all__ = ["LayerRecord", "codebook_file", "read_record", "write_record"]
 # AMCT refuses scales outside (DBL_EPSILON, 1 / DBL_EPSILON).
 _SMALLEST_SCALE = 2.220446049250313e-16
 _INT8 = range(-128, 128)
+_FLOAT = "FLOAT"
 _SHAPE_FIELDS = ("channels", "height", "width")
 _REMEDY = "Correct the file, or calibrate again."
 
@@ -49,6 +50,7 @@ class LayerRecord:
         skip_fusion: True where nothing was folded into the layer.
         codebook: What the weights become in place of scale_w; None where they do not become a codebook.
         bias: float32 array, shape (out_channels,): the bias that goes with the codebook; None for the layer's own.
+        float_weights: True where the weights stay float and only the activation is quantized.
     """
 
     scale_d: float | None = None
@@ -61,6 +63,7 @@ class LayerRecord:
     activation_cluster: tuple[int, ...] = ()
     input_shape: tuple[int, ...] = ()
     skip_fusion: bool = False
+    float_weights: bool = False
     codebook: Codebook | None = dataclasses.field(default=None, compare=False)
     bias: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
 
@@ -142,6 +145,8 @@ def _fill(message: Any, record: LayerRecord) -> None:
         setattr(message, field, size)
     if record.skip_fusion:
         message.skip_fusion = True
+    if record.float_weights:
+        message.wts_type = _FLOAT
 
 
 def _from_message(message: Any) -> LayerRecord:
@@ -156,6 +161,7 @@ def _from_message(message: Any) -> LayerRecord:
         activation_cluster=tuple(message.activation_cluster),
         input_shape=tuple(getattr(message, field) for field in _SHAPE_FIELDS if message.HasField(field)),
         skip_fusion=message.skip_fusion,
+        float_weights=message.wts_type == _FLOAT,
     )
 
 
@@ -185,6 +191,8 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
     costs = list(message.cluster_cost)
     if len(costs) not in (0, len(message.cluster)) or not all(math.isfinite(cost) and cost >= 0 for cost in costs):
         return "cluster_cost must be finite and not negative, once for each cluster.", _REMEDY
+    if message.wts_type == _FLOAT and (message.scale_w or message.cluster):
+        return "scale_w and cluster are for quantized weights, but wts_type is FLOAT.", _REMEDY
     return _unsupported(message), "Quantize the layer with amct_lite, which writes int8 without balancing."
 
 
@@ -193,6 +201,7 @@ def _unsupported(message: Any) -> str | None:
     if message.tensor_balance_factor:
         return "tensor_balance_factor is not supported."
     for field in ("dst_type", "act_type", "wts_type"):
-        if getattr(message, field) not in ("", "INT8"):
+        taken = ("", "INT8", _FLOAT) if field == "wts_type" else ("", "INT8")
+        if getattr(message, field) not in taken:
             return f"{field} must be INT8, but is {getattr(message, field)}."
     return None

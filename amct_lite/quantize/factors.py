@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 from amct_lite.calibration.ranges import RANGE_ALGORITHMS
 from amct_lite.calibration.statistics import Statistics
-from amct_lite.codebook.activation_nuq import cluster_activation, level_histogram
+from amct_lite.codebook.activation_nuq import cluster_activation, ends_at_zero, level_histogram
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.lookup import levels_to_keep
 from amct_lite.codebook.specification import Refine
 from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import CalibrationError, ParameterError
-from amct_lite.files.config import FloatActivationParams, NuqParams
+from amct_lite.files.config import FloatActivationParams, FloatWeightParams, NuqActivationParams, NuqParams
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
@@ -26,7 +26,7 @@ from amct_lite.uniform.arq import weight_scales
 from amct_lite.uniform.bias import raise_scales_for_bias
 from amct_lite.uniform.grid import grid_from_range
 
-__all__ = ["activation_grid", "make_records"]
+__all__ = ["activation_grid", "activation_levels", "make_records"]
 
 _logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ def make_records(model: Model, plans: Sequence[LayerPlan], statistics: Statistic
             cluster_cost=found.costs,
             activation_cluster=() if grid is None else _activation_cluster(plan, grid, statistics),
             codebook=codebooks.get(name),
+            float_weights=isinstance(plan.weight_params, FloatWeightParams),
         )
     return records
 
@@ -106,14 +107,30 @@ def activation_grid(plan: LayerPlan, statistics: Statistics) -> Grid:
         raise CalibrationError(error.cause, layer=plan.layer.name, remedy="Add the layer to skip_layers.") from error
 
 
+def activation_levels(
+    plan: LayerPlan, grid: Grid, statistics: Statistics, params: NuqActivationParams
+) -> npt.NDArray[np.int64]:
+    """The levels that NUQ keeps of a layer's quantized activation, ascending.
+
+    Args:
+        plan: What is done to the layer.
+        grid: The activation's grid.
+        statistics: What calibration saw.
+        params: How many levels to keep, and whether 0 must be one of them.
+    """
+    snapshot = statistics.histogram(plan.layer).snapshot()
+    reserve = ends_at_zero(snapshot) if params.reserve_zero is None else params.reserve_zero
+    return cluster_activation(
+        level_histogram(snapshot, grid),
+        levels_to_keep(params.target_compression_ratio),
+        zero_level=grid.offset if reserve else None,
+    )
+
+
 def _activation_cluster(plan: LayerPlan, grid: Grid, statistics: Statistics) -> tuple[int, ...]:
     assert plan.config is not None
     nuq = plan.config.activation_quant_params.nuq
-    if nuq is None:
-        return ()
-    counts = level_histogram(statistics.histogram(plan.layer).snapshot(), grid)
-    levels = cluster_activation(counts, levels_to_keep(nuq.target_compression_ratio))
-    return tuple(map(int, levels))
+    return () if nuq is None else tuple(map(int, activation_levels(plan, grid, statistics, nuq)))
 
 
 @dataclass(frozen=True)
@@ -132,7 +149,7 @@ def _weight_factors(model: Model, plans: Sequence[LayerPlan], grids: dict[str, G
     """Layer name -> factors of its weight; layers that share a weight share its factors."""
     groups: dict[str, list[LayerPlan]] = {}
     for plan in plans:
-        if plan.layer.weight is not None:
+        if plan.layer.weight is not None and not isinstance(plan.weight_params, FloatWeightParams):
             groups.setdefault(plan.layer.weight, []).append(plan)
     factors = {}
     for weight_name, group in groups.items():

@@ -11,6 +11,7 @@ from amct_lite.files.config import (
     ArqParams,
     CodebookParams,
     FloatActivationParams,
+    FloatWeightParams,
     LayerConfig,
     NuqParams,
     QuantConfig,
@@ -46,7 +47,7 @@ class LayerPlan:
     codebook: CodebookSpec | None = None
 
     @property
-    def weight_params(self) -> ArqParams | NuqParams | CodebookParams | None:
+    def weight_params(self) -> ArqParams | NuqParams | CodebookParams | FloatWeightParams | None:
         """How the weight is quantized; None for a layer that stays float or has no weights."""
         return self.config.weight_quant_params if self.config is not None else None
 
@@ -177,6 +178,11 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
         if isinstance(wanted.activation_quant_params, FloatActivationParams):
             return LayerPlan(layer, reason="its input stays float and it has no weights")
         return LayerPlan(layer, wanted, with_offset=_with_offset(layer, wanted, config, target))
+    if isinstance(params, FloatWeightParams):
+        _check_float_weights(layer, target)
+        if isinstance(wanted.activation_quant_params, FloatActivationParams):
+            return LayerPlan(layer, reason="its input and its weights stay float")
+        return LayerPlan(layer, wanted, with_offset=_with_offset(layer, wanted, config, target))
     params = params or ArqParams()
     if isinstance(params, CodebookParams):
         return _plan_codebook(layer, wanted, params, config, target)
@@ -232,6 +238,15 @@ def _check_float_input(layer: Layer, wanted: LayerConfig, target: Target) -> Non
             f'act_algo "none" leaves the input float, and the target {target.name!r} only runs integers.',
             layer=layer.name,
             remedy='Use another act_algo, or set "target" to "onnxruntime".',
+        )
+
+
+def _check_float_weights(layer: Layer, target: Target) -> None:
+    if target.deploy_form != "qdq":
+        raise ConfigError(
+            f"The wts_algo must not be 'none' under the target {target.name!r}: its layers compute on int8 weights.",
+            layer=layer.name,
+            remedy="Set \"target\" to 'onnxruntime', or quantize the weights too.",
         )
 
 

@@ -6,9 +6,9 @@ from os import PathLike
 from pathlib import Path
 
 from amct_lite.errors import ConfigError, ParameterError, RecordError
-from amct_lite.files.config import CodebookParams, NuqParams, QuantConfig
+from amct_lite.files.config import CodebookParams, FloatWeightParams, NuqParams, QuantConfig
 from amct_lite.files.config_file import read_config
-from amct_lite.files.record import LayerRecord, read_record
+from amct_lite.files.record import LayerRecord, codebook_file, read_record
 from amct_lite.files.target import Target, load_target
 from amct_lite.graph.model import Model
 from amct_lite.graph.opening import open_model
@@ -74,6 +74,19 @@ class PlannedGraph:
                     f"The record {path} lacks this layer, which the config quantizes.",
                     layer=layer.name,
                     remedy="Calibrate again with this config.",
+                )
+        for plan in self.plans:
+            if plan.quantizes_input and records[plan.layer.name].scale_d is None:
+                raise RecordError(
+                    f"cannot find scale_d of layer {plan.layer.name} in the record {path}.",
+                    layer=plan.layer.name,
+                    remedy="Calibrate again with this config.",
+                )
+            if plan.codebook is not None and records[plan.layer.name].codebook is None:
+                raise RecordError(
+                    f"There is no codebook of this layer beside the record, in {codebook_file(path).name}.",
+                    layer=plan.layer.name,
+                    remedy="Put the two files together again, or calibrate again with this config.",
                 )
         wanted = {layer.name for layer in self.quantized_layers}
         extra = [name for name in records if name not in wanted]
@@ -151,6 +164,8 @@ def _describe(plan: LayerPlan) -> str:
     weights = plan.weight_params
     if weights is None:
         return activation
+    if isinstance(weights, FloatWeightParams):
+        return f"weight float, {activation}"
     if isinstance(weights, CodebookParams) and plan.codebook is not None:
         spec = plan.codebook
         vectors = f" of {spec.vector_size}" if spec.vector_size > 1 else ""

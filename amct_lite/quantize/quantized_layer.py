@@ -28,8 +28,8 @@ class QuantizedLayer:
         layer: The layer.
         grid: Grid of its activation; None where that stays float.
         activation_levels: The levels that activation NUQ keeps, ascending; None without it.
-        weight: int8 array of the stored weight's shape; None for a layer without weights, and where the levels of
-            its codebook are no int8 values.
+        weight: int8 array of the stored weight's shape; None for a layer without weights or with float ones, and
+            where the levels of its codebook are no int8 values.
         scale_w: float32 array of shape (out_channels,) or (1,); empty for a layer without weights.
         weight_levels: The levels that weight NUQ keeps, ascending; None without it.
         bias: int32 array of shape (out_channels,) at scale_w * scale_d; None without a constant bias, and where
@@ -63,6 +63,11 @@ class QuantizedLayer:
     def runs_on_integers(self) -> bool:
         """Whether both operands are integers, so that an integer kernel can run the layer."""
         return self.grid is not None and (self.weight is not None or self.layer.weight is None)
+
+    @property
+    def has_float_weights(self) -> bool:
+        """Whether only the activation is quantized, though the layer has weights."""
+        return not self.has_weight and self.layer.weight is not None
 
     @property
     def scale_axis(self) -> int | None:
@@ -136,10 +141,10 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
             remedy="Calibrate again.",
         )
     quantized = quantize_input(layer, record)
-    if layer.weight is None:
+    if layer.weight is None or record.float_weights:
         if record.scale_w or record.codebook is not None:
             raise RecordError(
-                f"{layer.op_type} has no weights, but the record has scale_w.",
+                f"{layer.op_type} has no weights to quantize, but the record has scale_w.",
                 layer=layer.name,
                 remedy="Calibrate again.",
             )
@@ -242,8 +247,8 @@ def _same_codebook(first: Codebook | None, second: Codebook | None) -> bool:
     return np.array_equal(first.codes, second.codes) and np.array_equal(first.decode(), second.decode())
 
 
-def _weight_factors(record: LayerRecord) -> tuple[tuple[float, ...], tuple[int, ...], tuple[float, ...]]:
-    return record.scale_w, record.cluster, record.cluster_cost
+def _weight_factors(record: LayerRecord) -> tuple[object, ...]:
+    return record.scale_w, record.cluster, record.cluster_cost, record.float_weights
 
 
 def _check_scales(layer: Layer, scale_w: npt.NDArray[np.float32]) -> None:

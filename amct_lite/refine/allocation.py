@@ -1,12 +1,14 @@
 """Mixed bits: how many each layer gets, so that a number of bytes does the least harm at the network's output.
 
 Every layer and width has a predicted cost: the layer's own output error (delta' H delta, normalised, after the same
-codebook and error feedback that will be used) times how far the network's output moves for such an error in that
-layer, measured once a layer. Costs of layers add (Dong et al. 2020, "HAWQ-V2", arXiv 1911.03852, section 3, from the
-Hessian's trace; here from the data). No evaluator is needed.
+codebook and error feedback that will be used) times the root of how far the network's output moves for such an error in
+that layer, measured once a layer; the root, because the closed loop makes up for a part of it later. Costs of layers
+add (Dong et al. 2020, "HAWQ-V2", arXiv 1911.03852, section 3, from the Hessian's trace; here from the data). No
+evaluator is needed.
 """
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,9 +40,8 @@ Outputs = Sequence[npt.NDArray[Any]]
 
 # Samples on which the network's output is compared, and whose input moments are taken: ranks of layers need few.
 COMPARED_SAMPLES = 48
-DAMPING = 0.03
 MAX_BITS = 8
-NARROWER, WIDER = 1, 2
+WIDER = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def bit_options(
     model: Model,
     plans: Sequence[LayerPlan],
     feeds: Sequence[Feed],
-    centre: int,
+    least_bits: int,
     *,
     progress: Progress | None = None,
     sess_options: Any = None,
@@ -73,7 +74,8 @@ def bit_options(
         model: The float model.
         plans: Plans whose codebooks are to get their widths.
         feeds: Calibration samples.
-        centre: The width around which widths are tried, and at which the output's change is measured.
+        least_bits: The narrowest width, at which the output's change is measured. Predictions are too rough to
+            take bits from one layer for another: what the average leaves above this width is what is spent.
         progress: Called after each weight with (weights done, weights in all).
         sess_options: The user's onnxruntime.SessionOptions.
 
@@ -95,12 +97,12 @@ def bit_options(
         moments = _moments(model, layer, stream)
         candidates = [
             (bits, *_candidate(model, layer, replace(spec, num_levels=2**bits), moments))
-            for bits in range(max(1, centre - NARROWER), min(MAX_BITS, centre + WIDER) + 1)
+            for bits in range(least_bits, min(MAX_BITS, least_bits + WIDER) + 1)
         ]
-        middle, middle_error = next((codebook, error) for bits, codebook, error in candidates if bits == centre)
-        changed = {name: np.ascontiguousarray(from_rows(middle.decode(), layer))}
+        _, narrow, narrow_error = candidates[0]
+        changed = {name: np.ascontiguousarray(from_rows(narrow.decode(), layer))}
         moved = _relative_change(original, _outputs(model, changed, feeds, sess_options))
-        factor = moved / middle_error if middle_error > 0.0 else 0.0
+        factor = math.sqrt(moved / narrow_error) if narrow_error > 0.0 else 0.0
         found[name] = [BitOption(bits, codebook.stored_bytes, factor * error) for bits, codebook, error in candidates]
         if progress is not None:
             progress(number + 1, len(by_weight))
@@ -165,7 +167,7 @@ def _candidate(model: Model, layer: Layer, spec: CodebookSpec, moments: SecondMo
     """A codebook of one width and its error at the layer's output, relative to that output."""
     assert layer.weight is not None
     rows = to_rows(model.weight(layer.weight), layer)
-    quadratic = damped(moments.quadratic, DAMPING)
+    quadratic = damped(moments.quadratic, moments.damping)
     used = replace(spec, refine=Refine.GPTQ if spec.refine is not Refine.NONE else Refine.NONE)
     codebook = cluster_rows(rows, used, quadratic=quadratic)
     weight = rows.astype(np.float64).reshape(len(quadratic), -1, rows.shape[1])

@@ -1,7 +1,7 @@
 """From a float model to codebooks in one step: config, widths, calibration."""
 
 from collections.abc import Callable, Iterable, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from amct_lite.graph.model import Model
 from amct_lite.graph.runtime import create_session
 from amct_lite.quantize.plan import LayerPlan, make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
+from amct_lite.quantize.weight_rows import weight_layout
 from amct_lite.refine.allocation import allocate_bits, bit_options
 from amct_lite.refine.calibration import find_records
 from amct_lite.refine.samples import MAX_SAMPLES, SampleKeeper
@@ -182,7 +183,25 @@ def _widths(
         if progress is not None:
             progress("weighing layers", done, total)
 
-    options = bit_options(model, plans, keeper.feeds, max(1, round(bits)), progress=report, sess_options=sess_options)
-    weights = {name: model.weight(name).size for name in options}
-    chosen = allocate_bits(options, int(bits * sum(weights.values()) / 8))
+    weights = {plan.layer.weight: plan.layer.num_weights for plan in plans if plan.codebook is not None}
+    max_bytes = int(bits * sum(weights.values()) / 8)
+    least_bits = _widest_even_bits(plans, max_bytes)
+    options = bit_options(model, plans, keeper.feeds, least_bits, progress=report, sess_options=sess_options)
+    chosen = allocate_bits(options, max_bytes)
     return {plan.layer.name: chosen[plan.layer.weight] for plan in plans if plan.layer.weight in chosen}
+
+
+def _widest_even_bits(plans: Sequence[LayerPlan], max_bytes: int) -> int:
+    """The widest width that all weights can have at once, tables and scales included; 1 where none fits."""
+    by_weight = {plan.layer.weight: plan for plan in plans}
+
+    def size_bytes(width: int) -> int:
+        total = 0
+        for plan in by_weight.values():
+            if plan.codebook is not None:
+                layout = weight_layout(plan.layer)
+                total += replace(plan.codebook, num_levels=2**width).stored_bytes(layout.rows, layout.columns)
+        return total
+
+    fitting = [width for width in range(MIN_BITS, MAX_BITS + 1) if size_bytes(width) <= max_bytes]
+    return max(fitting, default=MIN_BITS)

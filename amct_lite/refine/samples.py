@@ -13,8 +13,8 @@ __all__ = ["MAX_SAMPLES", "Feed", "SampleKeeper"]
 
 Feed = dict[str, npt.NDArray[Any]]
 
-# More samples gain little (docs/nuq.md) and cost time and memory in proportion.
-MAX_SAMPLES = 128
+# More samples gain little and cost time and memory in proportion.
+MAX_SAMPLES = 256
 
 # Samples run through a network at a time: enough for both cores, few enough for the memory of large activations.
 RUN_SAMPLES = 16

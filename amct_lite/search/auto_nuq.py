@@ -122,11 +122,12 @@ def _calibrate(
 
 def _quantizing(path: Sequence[Choice], units: Sequence[Unit], planned: PlannedGraph) -> list[Choice]:
     """The part of the path on which at least one layer is quantized."""
-    always = {p.layer.name for p in planned.plans if p.config is not None and p.layer.weight is None}
+    chosen = {name for unit in units if unit.kind == "weight" for name in unit.layers}
+    always = any(p.config is not None and p.layer.name not in chosen for p in planned.plans)
 
     def quantizes(choice: Choice) -> bool:
         pairs = zip(units, choice, strict=True)
-        return bool(always) or any(u.kind == "weight" and not u.options[i].is_float for u, i in pairs)
+        return always or any(u.kind == "weight" and not u.options[i].is_float for u, i in pairs)
 
     return [choice for choice in path if quantizes(choice)]
 

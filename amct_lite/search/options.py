@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.activation_nuq import cluster_activation, level_histogram
+from amct_lite.codebook.activation_nuq import level_histogram
 from amct_lite.codebook.entropy import entropy_bits
-from amct_lite.codebook.lookup import levels_to_keep, nearest_level_table
-from amct_lite.files.config import ArqParams, AutoNuqOptions, NuqParams
+from amct_lite.codebook.lookup import nearest_level_table
+from amct_lite.files.config import ArqParams, AutoNuqOptions, FloatWeightParams, NuqParams
 from amct_lite.files.target import Target
-from amct_lite.quantize.factors import activation_grid
+from amct_lite.quantize.factors import activation_grid, activation_levels
 from amct_lite.quantize.importance import weight_importance
 from amct_lite.quantize.plan import LayerPlan
 from amct_lite.quantize.quantized_layer import quantize_layer
@@ -36,7 +36,7 @@ def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, 
     for plan in plans:
         if plan.config is None:
             continue
-        if plan.layer.weight is not None:
+        if plan.layer.weight is not None and not isinstance(plan.weight_params, FloatWeightParams):
             by_weight.setdefault(plan.layer.weight, []).append(plan)
         if plan.config.activation_quant_params.nuq is not None:
             by_tensor.setdefault(plan.layer.activation, []).append(plan)
@@ -98,6 +98,9 @@ def _relative_error(weight: FloatArray, decoded: FloatArray, importance: FloatAr
 
 def _activation_unit(group: Sequence[LayerPlan], store: FactorStore, options: AutoNuqOptions) -> Unit:
     plan = group[0]
+    assert plan.config is not None
+    asked = plan.config.activation_quant_params.nuq
+    assert asked is not None
     grid = activation_grid(plan, store.statistics)
     counts = level_histogram(store.statistics.histogram(plan.layer).snapshot(), grid)
     points = np.arange(grid.q_min, grid.q_max + 1)
@@ -106,7 +109,8 @@ def _activation_unit(group: Sequence[LayerPlan], store: FactorStore, options: Au
     uniform = Option(None, False, _coded_bytes(counts, per_sample), 0.0)
     clustered = []
     for ratio in sorted(set(options.target_compression_ratio)):
-        table = nearest_level_table(cluster_activation(counts, levels_to_keep(ratio)))
+        params = asked.model_copy(update={"target_compression_ratio": ratio})
+        table = nearest_level_table(activation_levels(plan, grid, store.statistics, params))
         noise = float(np.sum(counts * np.square(points - table, dtype=np.float64)))
         kept_counts = np.bincount(table - grid.q_min, weights=counts, minlength=points.size)
         error = len(group) * noise / signal if signal > 0 else 0.0

@@ -12,7 +12,7 @@ from typing import Any
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
 from amct_lite.errors import EvaluatorError
 from amct_lite.export.save import ModelFiles, fake_quant_form
-from amct_lite.files.config import LayerConfig, NuqActivationParams, QuantConfig
+from amct_lite.files.config import LayerConfig, QuantConfig
 from amct_lite.files.journal import Journal
 from amct_lite.quantize.plan import LayerPlan, make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
@@ -162,7 +162,9 @@ def _with_weights(block: LayerConfig, plan: LayerPlan, option: Option) -> LayerC
 
 
 def _with_ratio(block: LayerConfig, _plan: LayerPlan, option: Option) -> LayerConfig:
-    nuq = None if option.value is None else NuqActivationParams(target_compression_ratio=option.value)
+    asked = block.activation_quant_params.nuq
+    assert asked is not None
+    nuq = None if option.value is None else asked.model_copy(update={"target_compression_ratio": option.value})
     params = block.activation_quant_params.model_copy(update={"nuq": nuq})
     return block.model_copy(update={"activation_quant_params": params})
 

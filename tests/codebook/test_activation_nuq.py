@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from amct_lite.calibration.histogram import Histogram
-from amct_lite.codebook.activation_nuq import cluster_activation, level_histogram
+from amct_lite.codebook.activation_nuq import cluster_activation, ends_at_zero, level_histogram
 from amct_lite.codebook.lookup import nearest_level_table
 from amct_lite.errors import ParameterError
 from amct_lite.types import ClipRange, Grid
@@ -60,6 +60,23 @@ def test_clustering_beats_even_steps():
         return np.sum(counts * np.square(nearest_level_table(kept) - np.arange(-128, 128)))
 
     assert error(levels) < 0.5 * error(np.arange(-120, 128, 16))
+
+
+@pytest.mark.parametrize("with_offset", [True, False])
+@pytest.mark.parametrize("num_levels", [2, 8, 64])
+def test_a_reserved_zero_stays_zero(num_levels, with_offset):
+    values = np.maximum(np.random.default_rng(2).normal(0.0, 1.0, 20_000), 0).astype(np.float32)
+    grid = grid_from_range(ClipRange(0.0, 2.0), with_offset=with_offset)
+    levels = cluster_activation(level_histogram(snapshot_of(values), grid), num_levels, zero_level=grid.offset)
+    assert nearest_level_table(levels)[grid.offset + 128] == grid.offset
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0.0, 0.5, 3.0], True), ([-2.0, 0.0], True), ([0.25, 3.0], False), ([-1.0, 0.0, 1.0], False), ([0.0], True)],
+)
+def test_values_that_reach_zero_and_stay_on_one_side_end_there(values, expected):
+    assert ends_at_zero(snapshot_of(np.float32(values))) is expected
 
 
 @pytest.mark.parametrize("counts", [np.ones(255), np.ones((2, 128)), np.zeros(256)])

@@ -59,8 +59,12 @@ def check_contract(book, spec, rows):
     assert np.isfinite(book.decode()).all()
     assert book.tables.shape == (spec.num_tables(len(rows)), spec.num_levels, spec.vector_size)
     assert book.scales.shape == ((len(rows),) if spec.channel_scales else (1,))
-    assert (book.level_type, book.rows_per_table) == (spec.level_type, spec.rows_per_table or len(rows))
-    assert book.stored_bytes == spec.stored_bytes(*rows.shape)
+    # float16 gives way to float32 where it cannot hold the numbers.
+    gives_way = [LevelType.FLOAT32] if spec.level_type is LevelType.FLOAT16 else []
+    assert book.level_type in (spec.level_type, *gives_way)
+    assert book.rows_per_table == (spec.rows_per_table or len(rows))
+    if book.level_type is spec.level_type:
+        assert book.stored_bytes == spec.stored_bytes(*rows.shape)
     assert book.code_bits == spec.code_bits
     stored = book.tables.astype(spec.level_type.value)
     assert np.array_equal(stored.astype(np.float32), book.tables)

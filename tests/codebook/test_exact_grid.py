@@ -40,6 +40,45 @@ def test_no_choice_of_integer_levels_is_better(cells, num_levels):
     assert found.error == pytest.approx(best, rel=1e-9, abs=1e-9)
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-6, 6), st.floats(0.0, 50.0)), min_size=1, max_size=9, unique_by=lambda c: c[0]),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_no_choice_with_the_reserved_level_is_better(cells, num_levels, data):
+    points, weights = (np.array(column) for column in zip(*sorted(cells), strict=True))
+    reserved = data.draw(st.sampled_from(points.tolist()))
+    if not weights.any():
+        with pytest.raises(ParameterError):
+            best_levels(points, weights, num_levels, reserved=reserved)
+        return
+    found = best_levels(points, weights, num_levels, reserved=reserved)
+    assert reserved in found.levels
+    assert len(found.levels) <= num_levels
+    assert (np.diff(found.levels) > 0).all()
+    assert found.error == pytest.approx(squared_error(points, weights, found.levels))
+    others = [level for level in range(points[0], points[-1] + 1) if level != reserved]
+    best = min(
+        squared_error(points, weights, (reserved, *levels))
+        for levels in itertools.combinations(others, min(num_levels - 1, len(others)))
+    )
+    assert found.error == pytest.approx(best, rel=1e-9, abs=1e-9)
+
+
+def test_reserving_a_level_that_is_kept_anyway_changes_nothing():
+    points, weights = np.arange(-128, 128), np.random.default_rng(4).exponential(size=256)
+    free = best_levels(points, weights, 16)
+    for level in free.levels:
+        found = best_levels(points, weights, 16, reserved=int(level))
+        assert found.error == pytest.approx(free.error, rel=1e-12)
+
+
+def test_a_level_that_is_no_point_cannot_be_reserved():
+    with pytest.raises(ParameterError, match="'reserved'"):
+        best_levels(np.array([0, 2]), np.ones(2), 1, reserved=1)
+
+
 @pytest.mark.parametrize("num_levels", [2, 5, 16, 32])
 def test_kmeans_is_never_better(num_levels):
     rng = np.random.default_rng(num_levels)

@@ -58,7 +58,7 @@ def codebook_of(
     return Codebook(
         tables.astype(np.float32),
         codes,
-        of_scales[scales].astype(np.float32),
+        of_scales[scales].astype(level_type.scale_dtype).astype(np.float32),
         layout.columns,
         rows_per_table,
         level_type,

@@ -19,7 +19,7 @@ def books():
         for vector_size in (1, 4):
             tables = rng.integers(-100, 100, (2, 7, vector_size)).astype(np.float32)
             codes = rng.integers(0, 7, (5, -(-11 // vector_size))).astype(np.uint8)
-            scales = rng.random(5 if vector_size == 1 else 1).astype(np.float32)
+            scales = rng.random(5 if vector_size == 1 else 1).astype(level_type.scale_dtype).astype(np.float32)
             bias = rng.random(5).astype(np.float32) if vector_size == 1 else None
             found[f"{level_type}/{vector_size}"] = (Codebook(tables, codes, scales, 11, 3, level_type), bias)
     return found

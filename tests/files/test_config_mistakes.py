@@ -125,7 +125,7 @@ def test_a_mistake_in_the_activations_parameters_is_named(mistakes, part: str, m
         ('{"num_bits":6}', ".num_bits: must be 8. Got 6 instead."),
         (
             '{"wts_algo":"nuq"}',
-            ".wts_algo: must be one of 'arq_quantize', 'nuq_quantize', 'codebook_quantize'. Got 'nuq' instead.",
+            ".wts_algo: must be one of 'arq_quantize', 'nuq_quantize', 'codebook_quantize', 'none'. Got 'nuq' instead.",
         ),
         ('{"channel_wise":"yes"}', ".channel_wise: must be a valid boolean. Got 'yes' instead."),
         ('{"num_steps":16}', "It belongs to wts_algo 'nuq_quantize', here it is 'arq_quantize'."),

@@ -247,3 +247,13 @@ def test_a_truncated_record_is_refused_or_holds_only_whole_layers(tmp_path_facto
     except RecordError:
         return
     assert found == {name: records[name] for name in found}
+
+
+def test_float_weights_are_marked_and_come_back(tmp_path: Path, read) -> None:
+    record = LayerRecord(scale_d=0.5, activation_cluster=(-128, 5), float_weights=True)
+    write_record({"conv1": record}, tmp_path / "record.txt")
+    assert 'wts_type: "FLOAT"' in (tmp_path / "record.txt").read_text()
+    assert read_record(tmp_path / "record.txt") == {"conv1": record}
+    assert not read(entry('scale_d: 0.5 scale_w: 0.5 wts_type: "INT8"'))["conv1"].float_weights
+    with pytest.raises(RecordError, match="wts_type is FLOAT"):
+        read(entry('scale_d: 0.5 scale_w: 0.5 wts_type: "FLOAT"'))

@@ -155,7 +155,7 @@ def test_an_unknown_target_is_refused_with_those_there_are(tmp_path: Path, name:
     [
         ({"deploy_form": "om"}, "$.deploy_form: Input should be 'ascend' or 'qdq'"),
         ({"rule": {}}, "$.rule: Extra inputs are not permitted"),
-        ({"rules": {"nuqq": {}}}, "$.rules.nuqq: Input should be 'uniform' or 'nuq'"),
+        ({"rules": {"nuqq": {}}}, "$.rules.nuqq: Input should be 'uniform', 'nuq' or 'codebook'"),
         ({"rules": {"nuq": {"Conv": {}}}}, "$.rules.nuq.Conv: Input should be 'Convolution'"),
         ({"rules": {"nuq": {"Convolution": {"kernel": [3]}}}}, "$.rules.nuq.Convolution.kernel: Extra inputs"),
         ({"rules": {"nuq": {"Convolution": {"group": "one"}}}}, "$.rules.nuq.Convolution.group: Input should be"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from amct_lite.errors import ConfigError
-from amct_lite.files.config import ArqParams, NuqParams, QuantConfig
+from amct_lite.files.config import ArqParams, FloatWeightParams, NuqParams, QuantConfig
 from amct_lite.files.target import load_target
 from amct_lite.quantize.plan import LayerPlan, default_config, make_plan
 from amct_lite.types import Layer, LayerKind
@@ -168,6 +168,24 @@ def test_asking_for_nuq_that_the_target_refuses_names_layer_rule_value_and_who_a
     assert error.cause == f"The target 'ascend' does not allow NUQ of this layer's {what}: {rule}."
     assert str(error.remedy).startswith(f'Set "target" to {allowing}, or use arq_quantize')
     assert plan([layer], conv1=block)["conv1"].config is not None
+
+
+def test_weights_that_stay_float_are_for_targets_that_run_float_layers() -> None:
+    block = {"weight_quant_params": {"wts_algo": "none"}}
+    # One by one is too small for an int8 form to pay, which is no reason against quantizing its input.
+    found = plan([conv("c", (1, 1, 1, 1))], c=block)["c"]
+    assert found.reason is None
+    assert found.weight_params == FloatWeightParams(wts_algo="none")
+    error = refusal([conv()], ASCEND, conv1=block)
+    assert "wts_algo must not be 'none' under the target 'ascend'" in error.cause
+    assert error.layer == "conv1"
+
+
+def test_layers_that_share_a_weight_keep_it_float_together() -> None:
+    layers = [conv("a", tied_with=("b",)), conv("b", tied_with=("a",))]
+    block = {"weight_quant_params": {"wts_algo": "none"}}
+    assert "configured differently" in refusal(layers, a=block, b={}).cause
+    assert plan(layers, a=block, b=block)["a"].reason is None
 
 
 def test_nuq_that_no_built_in_target_allows_says_so() -> None:

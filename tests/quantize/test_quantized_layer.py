@@ -125,7 +125,7 @@ def test_activation_levels_become_a_table_of_nearest_levels(conv_model: Model) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scale_d": None}, "cannot find scale_d of layer conv"),
+        ({"scale_d": None, "scale_w": ()}, "cannot find scale_d of layer conv"),
         ({"scale_w": ()}, "cannot find scale_w of layer conv"),
         ({"scale_w": (0.25,) * 5}, "The record has 5 scale_w; the weight has 6 output channels."),
         ({"scale_w": (0.25,) * 24}, "The record has 24 scale_w; the weight has 6 output channels."),
@@ -143,7 +143,7 @@ def test_weight_scales_for_a_layer_without_weights_are_refused(write_network) ->
     model = load_model(write_network(POOL, {}))
     found = only(model, LayerRecord(scale_d=0.5))
     assert found.weight is found.bias is None
-    with pytest.raises(RecordError, match="AveragePool has no weights, but the record has scale_w"):
+    with pytest.raises(RecordError, match="AveragePool has no weights to quantize, but the record has scale_w"):
         only(model, LayerRecord(scale_d=0.5, scale_w=(1.0,)))
 
 
