@@ -136,22 +136,18 @@ def allocate_bits(options: Mapping[str, Sequence[BitOption]], max_bytes: int) ->
     steps: list[tuple[float, str, int]] = []
     for name in options:
         _push_best_step(steps, options[name], name, 0)
-    while steps:
+    while steps and left > 0:
         _, name, index = heapq.heappop(steps)
-        extra = options[name][index].size_bytes - options[name][chosen[name]].size_bytes
-        if extra > left:
-            # A shorter step may still fit.
-            shorter = range(chosen[name] + 1, index)
-            fitting = [
-                i for i in shorter if options[name][i].size_bytes - options[name][chosen[name]].size_bytes <= left
-            ]
-            if fitting:
-                left -= options[name][fitting[-1]].size_bytes - options[name][chosen[name]].size_bytes
-                chosen[name] = fitting[-1]
-            continue
-        left -= extra
+        ways, here = options[name], options[name][chosen[name]]
+        whole = ways[index].size_bytes - here.size_bytes <= left
+        if not whole:
+            # A shorter step may still fit; where none lowers the cost the weight stays as it is.
+            fitting = (i for i in range(chosen[name], index) if ways[i].size_bytes - here.size_bytes <= left)
+            index = min(fitting, key=lambda i: (ways[i].cost, i))
+        left -= ways[index].size_bytes - here.size_bytes
         chosen[name] = index
-        _push_best_step(steps, options[name], name, index)
+        if whole:
+            _push_best_step(steps, ways, name, index)
     return {name: options[name][index].num_bits for name, index in chosen.items()}
 
 
