@@ -45,15 +45,18 @@ def read_points(text: str) -> dict[str, Points]:
 def svg(networks: dict[str, Points]) -> str:
     """The plot: filled marks for the same width everywhere, hollow ones for bits spent by sensitivity."""
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
+        ' font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
     ]
     for divergence in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0):
         y = _y(divergence)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{divergence:g}</text>')
-    for bits in (2.0, 2.5, 3.0, 3.5, 4.0):
-        parts.append(f'<text x="{_x(bits):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{bits:g}</text>')
+    parts += [
+        f'<text x="{_x(bits):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{bits:g}</text>'
+        for bits in (2.0, 2.5, 3.0, 3.5, 4.0)
+    ]
     label = "bits a weight, tables and scales included"
     parts.append(f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{label}</text>')
     parts.append(f'<text x="{LEFT}" y="{TOP - 8}">KL(float || compressed), nats: lower is better</text>')

@@ -61,12 +61,18 @@ class SecondMoments:
         )
 
 
-def mean_of(moments: Sequence[SecondMoments]) -> SecondMoments:
-    """The moments of several inputs of one weight together, each vector counting alike."""
+def mean_of(moments: Sequence[SecondMoments], importance: Sequence[float] | None = None) -> SecondMoments:
+    """The moments of several inputs of one weight together.
+
+    Args:
+        moments: At least one.
+        importance: What each counts, positive; None for as much as it has vectors.
+    """
     if len(moments) == 1:
         return moments[0]
     counts = np.array([m.count for m in moments], np.float64)
-    shares = counts / counts.sum()
+    shares = counts if importance is None else np.array(importance, np.float64)
+    shares = shares / shares.sum()
 
     def mean(part: str) -> npt.NDArray[np.float64]:
         return np.asarray(sum(share * getattr(m, part) for share, m in zip(shares, moments, strict=True)))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.least_squares import output_error
 from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.export.editor import GraphEditor
@@ -34,6 +35,10 @@ __all__ = ["refine_codebooks"]
 
 Progress = Callable[[int, int], None]
 Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+# A layer whose output is weaker than this share of another's, with the same weight, is taken for silent.
+LEAST_POWER = 1e-9
 
 
 def refine_codebooks(
@@ -120,9 +125,11 @@ class _ClosedLoop:
             return self._codebooks[layer.weight]
         rows = to_rows(self._model.weight(layer.weight), layer)
         if spec.refine.uses_moments:
+            weight = rows.astype(np.float64).reshape(len(moments.quadratic), -1, rows.shape[1])
             everywhere = [moments, *(self._moments(plan.layer) for plan in tied)]
-            targets = mean_of([m.centred() if self._takes_bias(layer) else m for m in everywhere])
-            weight = rows.astype(np.float64).reshape(len(targets.quadratic), -1, rows.shape[1])
+            if self._takes_bias(layer):
+                everywhere = [each.centred() for each in everywhere]
+            targets = mean_of(everywhere, _importances(weight, everywhere))
             target = asymmetric_target(weight, targets, targets.damping).reshape(rows.shape)
             codebook = cluster_rows(target, spec, quadratic=damped(targets.quadratic, targets.damping))
         else:
@@ -149,3 +156,10 @@ class _ClosedLoop:
             return False
         node = self._editor.node_of(layer)
         return layer.bias is not None or len(node.inputs) < 3 or node.inputs[2] is None
+
+
+def _importances(weight: Float64Array, moments: Sequence[SecondMoments]) -> list[float]:
+    """One over the power of each layer's output: layers that share a weight count by their relative errors."""
+    powers = [output_error(weight, each.quadratic, np.zeros_like(weight)) for each in moments]
+    least = LEAST_POWER * max(powers)
+    return [1.0 / max(power, least) if least > 0.0 else 1.0 for power in powers]

@@ -41,7 +41,8 @@ def input_moments(inputs: LayerInputs, activations: Iterable[tuple[Array, Array]
         positions = inputs.positions(x_all.shape, POSITIONS_PER_SAMPLE, random)
         for part in _parts(x_all.shape, positions, inputs):
             x, z = (inputs.vectors(values[part], positions[part]) for values in (x_all, z_all))
-            found = _moments_of(x, z)
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = _moments_of(x, z)
             total = found if total is None else mean_of([total, found])
     if total is None:
         raise CalibrationError(

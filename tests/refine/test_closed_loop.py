@@ -117,7 +117,9 @@ def test_layers_that_share_a_weight_share_its_codebook_and_have_a_bias_each(netw
 
 
 def test_tied_layers_of_other_moments_have_less_error_than_without_data(network):
-    model = network("g (float[n, 32] x) => (float[n, 32] y) { a = MatMul (x, w) r = Tanh (a) y = MatMul (r, w) }", w=(32, 32))
+    model = network(
+        "g (float[n, 32] x) => (float[n, 32] y) { a = MatMul (x, w) r = Tanh (a) y = MatMul (r, w) }", w=(32, 32)
+    )
     data, unseen = normal(128, 32), {"x": normal(256, 32, seed=6)}
     data[:, ::2] *= 4
     unseen["x"][:, ::2] *= 4
@@ -176,9 +178,7 @@ def test_a_bias_that_the_graph_computes_stays(network):
 
 
 def test_an_input_channel_that_is_always_0_does_no_harm(network):
-    model = network(
-        "g (float[n, 8, 6, 6] x) => (float[n, 16, 4, 4] y) { y = Conv (x, w, b) }", w=(16, 8, 3, 3), b=16
-    )
+    model = network("g (float[n, 8, 6, 6] x) => (float[n, 16, 4, 4] y) { y = Conv (x, w, b) }", w=(16, 8, 3, 3), b=16)
     data = normal(64, 8, 6, 6)
     data[:, [0, 5]] = 0.0
     compressed = compress_model(model, 3, [data])
@@ -266,7 +266,11 @@ def test_shapes_that_the_graph_computes_stay_right(write_network):
 def test_fewer_batches_than_batch_num_are_an_error(tmp_path):
     config, record = tmp_path / "config.json", tmp_path / "record.txt"
     amct_lite.create_quant_config(config, MODEL_FILE, batch_num=3, target="onnxruntime")
-    text = config.read_text().replace('"arq_quantize"', '"codebook_quantize"').replace('"channel_wise": true', '"num_bits": 4')
+    text = (
+        config.read_text()
+        .replace('"arq_quantize"', '"codebook_quantize"')
+        .replace('"channel_wise": true', '"num_bits": 4')
+    )
     config.write_text(text.replace('"channel_wise": false', '"num_bits": 4'))
     graph = amct_lite.init(config, MODEL_FILE, scale_offset_record_file=record)
     assert any(plan.codebook is not None and plan.codebook.refine is Refine.LNQ for plan in graph.plans)
