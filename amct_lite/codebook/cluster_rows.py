@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, float_type
+from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, float_type, scale_type
 from amct_lite.codebook.coordinate_descent import descend
 from amct_lite.codebook.exact_floats import best_float_levels
 from amct_lite.codebook.gptq import gptq_codes
@@ -169,7 +169,7 @@ def _stored(
     rows, level_type = scales.size, spec.level_type
     if level_type is LevelType.INT8:
         levels, step = _integer_levels(tables.levels, codes)
-        scales = scales * step
+        scales = np.maximum(scales, LEAST_SHARE * scales.max()) * step
     else:
         levels = tables.levels
         level_type = float_type(spec.level_type, levels, scales)
@@ -178,9 +178,10 @@ def _stored(
             levels, scales = levels * scales.max(), np.maximum(scales / scales.max(), LEAST_SHARE)
         levels = levels.astype(level_type.value).astype(np.float64)
     tables = RowTables(levels, tables.table_of_row)
-    scales = scales.astype(level_type.scale_dtype).astype(np.float64)
+    scale_dtype = scale_type(level_type, scales)
+    scales = scales.astype(scale_dtype).astype(np.float64)
     if moments is not None and level_type is not LevelType.FLOAT32:
-        scales, codes = _settle(weight, moments, scales, tables, codes, spec, level_type)
+        scales, codes = _settle(weight, moments, scales, tables, codes, spec, scale_dtype)
     elif level_type is not LevelType.FLOAT32:
         normal = (weight.reshape(rows, -1) / scales.reshape(-1, 1)).astype(np.float32)
         codes = tables.nearest(normal).reshape(weight.shape)
@@ -216,13 +217,15 @@ def _settle(
     tables: RowTables,
     codes: IntpArray,
     spec: CodebookSpec,
-    level_type: LevelType,
+    scale_dtype: np.dtype[np.floating],
 ) -> tuple[Float64Array, IntpArray]:
     """Scales and codes in turns for levels that are rounded: every weight on a level has moved with it."""
+    if spec.refine is not Refine.LNQ:
+        return scales, descend(weight, moments, scales, tables, codes, max_sweeps=1)
     for _ in range(SETTLING_ROUNDS):
         if spec.channel_scales:
             fitted = fit_scales(weight, moments, scales, _decoded(tables, codes))
-            rounded = fitted.astype(level_type.scale_dtype).astype(np.float64)
+            rounded = fitted.astype(scale_dtype).astype(np.float64)
             scales = np.where(rounded > 0.0, rounded, scales)
         codes = descend(weight, moments, scales, tables, codes, max_sweeps=MAX_SWEEPS)
     return scales, codes

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from amct_lite.errors import ParameterError
 
-__all__ = ["LEAST_SHARE", "Codebook", "LevelType", "float_type"]
+__all__ = ["LEAST_SHARE", "Codebook", "LevelType", "float_type", "scale_type"]
 
 # Below 2**-14 float16 loses digits. The largest level lies well above that; a scale of 2**-20 of the largest one keeps
 # four bits, as many as the weights that it scales. Channels below that are dead: training drove them to zero.
@@ -17,7 +17,7 @@ LEAST_SHARE = 2.0**-20
 
 
 class LevelType(StrEnum):
-    """How the levels of a table are stored; the scales are stored as float16 beside float16 levels, else float32."""
+    """How the levels of a table are stored; scales are float32 beside float32 levels, else float16 if it holds them."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -30,8 +30,8 @@ class LevelType(StrEnum):
 
     @property
     def scale_dtype(self) -> np.dtype[np.floating]:
-        """The type in which scales are stored."""
-        return np.dtype(np.float16 if self is LevelType.FLOAT16 else np.float32)
+        """The type in which scales are stored where it can hold them."""
+        return np.dtype(np.float32 if self is LevelType.FLOAT32 else np.float16)
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Codebook:
         tables: float32 array, shape (num_tables, num_levels, vector_size): the levels, exactly as they come back
             from `level_type` (whole numbers in [-128, 127] for INT8).
         codes: uint8 array, shape (rows, ceil(num_columns / vector_size)).
-        scales: float32 array, shape (rows,), or (1,) for one scale for all rows, exactly as they come back from
-            the type that goes with `level_type`.
+        scales: float32 array, shape (rows,), or (1,) for one scale for all rows.
         num_columns: Columns of the matrix.
         rows_per_table: How many neighbouring rows share a table; the number of rows where there is one.
         level_type: How the levels are stored.
@@ -88,14 +87,18 @@ class Codebook:
         return max(1, (self.num_levels - 1).bit_length())
 
     @property
+    def scale_dtype(self) -> np.dtype[np.floating]:
+        """The type in which the scales are stored: float16 where it holds all of them exactly, else float32."""
+        short = self.level_type.scale_dtype
+        with np.errstate(over="ignore"):
+            exact = np.array_equal(self.scales, self.scales.astype(short).astype(np.float32))
+        return short if exact else np.dtype(np.float32)
+
+    @property
     def stored_bytes(self) -> int:
         """Bytes of codes, tables and scales together, as the packed form stores them."""
         code_bytes = -(-self.codes.size * self.code_bits // 8)
-        return (
-            code_bytes
-            + self.tables.size * self.level_type.size_bytes
-            + self.scales.size * self.level_type.scale_dtype.itemsize
-        )
+        return code_bytes + self.tables.size * self.level_type.size_bytes + self.scales.size * self.scale_dtype.itemsize
 
     def decode(self) -> npt.NDArray[np.float32]:
         """The weights that every form must give, float32 array, shape (rows, num_columns).
@@ -128,3 +131,14 @@ def float_type(wanted: LevelType, levels: npt.NDArray[np.float64], scales: npt.N
     largest = float(np.abs(levels).max()) * float(scales.max())
     fits = LEAST_FLOAT16 <= largest <= float(np.finfo(np.float16).max)
     return wanted if fits or largest == 0.0 else LevelType.FLOAT32
+
+
+def scale_type(level_type: LevelType, scales: npt.NDArray[np.float64]) -> np.dtype[np.floating]:
+    """The type for scales beside levels of a type: float16 only where the smallest keeps four bits.
+
+    Args:
+        level_type: How the levels are stored.
+        scales: float64 array, any shape, positive.
+    """
+    fits = scales.min() >= LEAST_SHARE and scales.max() <= np.finfo(np.float16).max
+    return level_type.scale_dtype if fits else np.dtype(np.float32)

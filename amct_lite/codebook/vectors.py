@@ -8,7 +8,7 @@ whole vectors (van Baalen et al. 2024, "GPTVQ: The Blessing of Dimensionality fo
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, float_type
+from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, float_type, scale_type
 from amct_lite.codebook.gptq import inverse_factor
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.errors import ParameterError
@@ -66,9 +66,10 @@ def cluster_vectors(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64A
         level_type = float_type(level_type, tables, scales)
         step = 1.0 / scales.max() if spec.channel_scales and level_type is LevelType.FLOAT16 else 1.0
         tables = (tables / step).astype(level_type.value).astype(np.float64)
-    if level_type is LevelType.FLOAT16:
+    if level_type is not LevelType.FLOAT32:
         scales = np.maximum(scales, LEAST_SHARE * scales.max())
-    scales = (scales * step).astype(level_type.scale_dtype).astype(np.float64)
+    scales = scales * step
+    scales = scales.astype(scale_type(level_type, scales)).astype(np.float64)
     stored_scales = scales.astype(np.float32)
     if spec.refine is Refine.GPTQ and quadratic is not None:
         codes = _feed_back(padded, quadratic, scales, tables, table_of_row)

@@ -46,7 +46,7 @@ def packed_weight(
     levels = _levels(editor, codebook, name)
     if codebook.level_type is not LevelType.FLOAT32:
         levels = editor.insert(before, "Cast", [levels], f"{name}.levels.float", {"to": _FLOAT})
-    stored_scales = codebook.scales.astype(codebook.level_type.scale_dtype)
+    stored_scales = codebook.scales.astype(codebook.scale_dtype)
     scales = stored_scales if codebook.scales.size > 1 else None
     if scales is None and codebook.scales[0] != 1:
         # One scale for all rows: levels are fewer than weights, and the product is the same number.

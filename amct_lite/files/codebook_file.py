@@ -111,7 +111,7 @@ def _parts(codebook: Codebook, bias: npt.NDArray[np.float32] | None) -> dict[str
     parts = {
         "levels": codebook.tables.astype(codebook.level_type.value),
         "codes": pack_codes(codebook.codes, codebook.code_bits),
-        "scales": codebook.scales.astype(codebook.level_type.scale_dtype),
+        "scales": codebook.scales.astype(codebook.scale_dtype),
     }
     return parts if bias is None else {**parts, "bias": bias}
 
