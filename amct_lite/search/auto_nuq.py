@@ -12,7 +12,7 @@ from amct_lite.auto_nuq import AutoNuqEvaluatorBase
 from amct_lite.calibration.modified_model import write_calibration_model
 from amct_lite.calibration.statistics import Statistics, load_statistics, statistics_digest
 from amct_lite.calibration.sweep import sweep
-from amct_lite.errors import CalibrationError, EvaluatorError, ParameterError
+from amct_lite.errors import CalibrationError, ConfigError, EvaluatorError, ParameterError
 from amct_lite.export.save import fullest_save_type, save_quantized
 from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.config import AutoNuqOptions
@@ -55,6 +55,7 @@ def run_auto_nuq(
     _check_parameters(nuq_evaluator, max_evaluations, max_seconds)
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     planned = open_graph(config_file, model_file, weights_file, scale_offset_record_file)
+    _refuse_codebooks(planned)
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
     statistics = _calibrate(planned, nuq_evaluator, calibration_data, folder)
@@ -77,6 +78,16 @@ def run_auto_nuq(
         runner.evaluate_float()
         _search(runner, units, path)
     return _finish(planned, units, store, runner, path[-1], folder)
+
+
+def _refuse_codebooks(planned: PlannedGraph) -> None:
+    for plan in planned.plans:
+        if plan.codebook is not None:
+            raise ConfigError(
+                "The search chooses among int8 weights, and this layer asks for a codebook.",
+                layer=plan.layer.name,
+                remedy='Set wts_algo to "arq_quantize", or give the whole network codebooks with `compress`.',
+            )
 
 
 def _search(runner: TrialRunner, units: Sequence[Unit], path: Sequence[Choice]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx_ir
 import pytest
 
 import amct_lite as amct
@@ -13,6 +14,7 @@ import amct_lite.pycaffe as caffe
 from amct_lite.caffe_layers import write_caffe_layers
 from amct_lite.errors import CalibrationError, ConfigError, ExportError, ModelError, ParameterError
 from amct_lite.evaluators import AgreementEvaluator, ArrayData, ClassificationEvaluator, DivergenceEvaluator
+from amct_lite.graph.runtime import create_session
 from amct_lite.samples.fashion_lenet_caffe.data import DATA_FOLDER
 from amct_lite.samples.fashion_lenet_caffe.run import MODEL_FOLDER
 
@@ -280,3 +282,19 @@ def test_open_nsfw_from_caffe_and_from_onnx_gives_the_same_record(tmp_path):
     assert [a.offset_d for a in one] == [b.offset_d for b in other]
     # Folding differs in the last bits, and a percentile may then fall into the next histogram bin.
     assert largest_difference(one, other) < 2e-3
+
+
+def test_a_pair_compresses_to_a_small_onnx_file_near_the_float_pair(batches, tmp_path):
+    compressed = amct.compress(MODEL, WEIGHTS, bits=4, batches=batches)
+    saved = compressed.save(tmp_path / "out")
+    small = saved.files["deploy_model"]
+    assert small.suffix == ".onnx"
+    assert small.stat().st_size < 0.16 * WEIGHTS.stat().st_size
+    unseen = np.random.default_rng(9).random((16, 1, 28, 28), np.float32)
+    exact, found = (
+        create_session(graph).run(None, {"data": unseen})[0]
+        for graph in (compressed.graph.model.ir, onnx_ir.load(small))
+    )
+    without = amct.compress(MODEL, WEIGHTS, bits=4).save(tmp_path / "without").files["deploy_model"]
+    blind = create_session(onnx_ir.load(without)).run(None, {"data": unseen})[0]
+    assert np.abs(found - exact).mean() < np.abs(blind - exact).mean()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime import InferenceSession
 
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
 from amct_lite.version import VERSION
@@ -164,3 +165,29 @@ def test_version_and_help(tmp_path):
 
 def test_wrong_usage_has_exit_code_2(tmp_path):
     assert amct_lite("config", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("options", [["--bits", "4"], ["--bits", "3.5"], ["--bits", "4", "--activation-bits", "8"]])
+def test_nuq_makes_a_small_model_that_runs(options, tmp_path, data_file):
+    done = amct_lite("nuq", MODEL_FILE, *options, "--data", data_file, "-o", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "No data was given" not in done.stdout
+    line = [line for line in done.stdout.splitlines() if line.startswith("deploy_model: ")][-1]
+    small = tmp_path / line.partition(": ")[2]
+    assert small.stat().st_size < MODEL_FILE.stat().st_size / 4
+    part = load_split().validation
+    logits = InferenceSession(str(small)).run(None, {"image": part.images})[0]
+    assert (logits.argmax(1) == part.labels).mean() > 0.95
+
+
+def test_nuq_without_data_says_what_data_would_bring(tmp_path):
+    done = amct_lite("nuq", MODEL_FILE, "-o", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "No data was given" in done.stdout
+
+
+def test_nuq_refuses_a_fraction_of_bits_without_data(tmp_path):
+    done = amct_lite("nuq", MODEL_FILE, "--bits", "3.5", "-o", "out", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

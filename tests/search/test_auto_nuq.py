@@ -12,7 +12,7 @@ import pytest
 
 import amct_lite as amct
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
-from amct_lite.errors import CalibrationError, EvaluatorError, ParameterError, SearchError
+from amct_lite.errors import CalibrationError, ConfigError, EvaluatorError, ParameterError, SearchError
 from amct_lite.evaluators import ArrayData, ClassificationEvaluator
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
 
@@ -330,3 +330,15 @@ def test_a_ready_made_evaluator_on_other_data_is_another_search(tmp_path, config
     search(tmp_path / "out", config_file, evaluator(validation.images), max_evaluations=2)
     with pytest.raises(SearchError, match="belongs to another search: evaluator"):
         search(tmp_path / "out", config_file, evaluator(validation.images[::-1]), max_evaluations=2)
+
+
+def test_codebook_layers_are_refused_by_name_before_anything_runs(tmp_path):
+    file = tmp_path / "config.json"
+    amct.create_quant_config(file, MODEL_FILE, batch_num=4, target="onnxruntime")
+    edit(file, lambda c: c["conv2"].update(weight_quant_params={"wts_algo": "codebook_quantize", "num_bits": 4}))
+    evaluator = Fixed([])
+    with pytest.raises(ConfigError, match=r"conv2.*codebook") as error:
+        search(tmp_path / "out", file, evaluator)
+    assert "compress" in str(error.value)
+    assert evaluator.calls == 0
+    assert not (tmp_path / "out").exists()
