@@ -17,7 +17,7 @@ Points = list[tuple[float, float, str]]
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 380, 64, 48, 24, 16
 COLOURS = ("#1f6feb", "#d1242f", "#1a7f37")
-LOWEST, HIGHEST = 0.02, 2.0
+LOWEST, HIGHEST = 0.02, 5.0
 FEWEST_BITS, MOST_BITS = 1.9, 4.3
 
 
@@ -49,7 +49,7 @@ def svg(networks: dict[str, Points]) -> str:
         ' font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
     ]
-    for divergence in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0):
+    for divergence in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0):
         y = _y(divergence)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{divergence:g}</text>')
