@@ -180,9 +180,13 @@ def _stored(
     tables = RowTables(levels, tables.table_of_row)
     scale_dtype = scale_type(level_type, scales)
     scales = scales.astype(scale_dtype).astype(np.float64)
-    if moments is not None and level_type is not LevelType.FLOAT32:
+    if level_type is LevelType.FLOAT32:
+        pass  # nothing has moved
+    elif moments is not None and spec.refine is Refine.LNQ:
         scales, codes = _settle(weight, moments, scales, tables, codes, spec, scale_dtype)
-    elif level_type is not LevelType.FLOAT32:
+    elif moments is not None:
+        codes = descend(weight, moments, scales, tables, codes, max_sweeps=1)
+    else:
         normal = (weight.reshape(rows, -1) / scales.reshape(-1, 1)).astype(np.float32)
         codes = tables.nearest(normal).reshape(weight.shape)
     one_scale = not spec.channel_scales
@@ -220,8 +224,6 @@ def _settle(
     scale_dtype: np.dtype[np.floating],
 ) -> tuple[Float64Array, IntpArray]:
     """Scales and codes in turns for levels that are rounded: every weight on a level has moved with it."""
-    if spec.refine is not Refine.LNQ:
-        return scales, descend(weight, moments, scales, tables, codes, max_sweeps=1)
     for _ in range(SETTLING_ROUNDS):
         if spec.channel_scales:
             fitted = fit_scales(weight, moments, scales, _decoded(tables, codes))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from amct_lite.codebook.tables import RowTables
 
-__all__ = ["fit_scales", "fit_tables", "output_error"]
+__all__ = ["fit_scales", "fit_tables", "output_error", "output_power"]
 
 Float64Array = npt.NDArray[np.float64]
 IntpArray = npt.NDArray[np.intp]
@@ -26,8 +26,17 @@ def output_error(weight: Float64Array, quadratic: Float64Array, quantized: Float
         quadratic: float64 array, shape (groups, K, K).
         quantized: float64 array, shape (groups, rows, K).
     """
-    difference = weight - quantized
-    return float(np.sum(difference * (difference @ quadratic)))
+    return output_power(weight - quantized, quadratic)
+
+
+def output_power(weight: Float64Array, quadratic: Float64Array) -> float:
+    """Sum over rows of w H w': the layer's squared output, summed.
+
+    Args:
+        weight: float64 array, shape (groups, rows, K).
+        quadratic: float64 array, shape (groups, K, K).
+    """
+    return float(np.sum(weight * (weight @ quadratic)))
 
 
 def fit_scales(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
-from amct_lite.codebook.least_squares import output_error
+from amct_lite.codebook.least_squares import output_error, output_power
 from amct_lite.codebook.second_moments import SecondMoments, damped
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.graph.cloning import clone_ir
@@ -172,7 +172,7 @@ def _candidate(model: Model, layer: Layer, spec: CodebookSpec, moments: SecondMo
     codebook = cluster_rows(rows, used, quadratic=quadratic)
     weight = rows.astype(np.float64).reshape(len(quadratic), -1, rows.shape[1])
     decoded = codebook.decode().astype(np.float64).reshape(weight.shape)
-    signal = output_error(weight, quadratic, np.zeros_like(weight))
+    signal = output_power(weight, quadratic)
     return codebook, output_error(weight, quadratic, decoded) / signal if signal > 0.0 else 0.0
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
-from amct_lite.codebook.least_squares import output_error
+from amct_lite.codebook.least_squares import output_power
 from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.export.editor import GraphEditor
@@ -129,7 +129,7 @@ class _ClosedLoop:
             everywhere = [moments, *(self._moments(plan.layer) for plan in tied)]
             if self._takes_bias(layer):
                 everywhere = [each.centred() for each in everywhere]
-            targets = mean_of(everywhere, _importances(weight, everywhere))
+            targets = mean_of(everywhere, _importances(weight, everywhere) if tied else None)
             target = asymmetric_target(weight, targets, targets.damping).reshape(rows.shape)
             codebook = cluster_rows(target, spec, quadratic=damped(targets.quadratic, targets.damping))
         else:
@@ -160,6 +160,6 @@ class _ClosedLoop:
 
 def _importances(weight: Float64Array, moments: Sequence[SecondMoments]) -> list[float]:
     """One over the power of each layer's output: layers that share a weight count by their relative errors."""
-    powers = [output_error(weight, each.quadratic, np.zeros_like(weight)) for each in moments]
+    powers = [output_power(weight, each.quadratic) for each in moments]
     least = LEAST_POWER * max(powers)
     return [1.0 / max(power, least) if least > 0.0 else 1.0 for power in powers]
