@@ -96,7 +96,7 @@ class Codebook:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of codes, tables and scales together, as the packed form stores them."""
+        """Bytes of codes, tables and scales together, as `packed_weight` stores them."""
         code_bytes = -(-self.codes.size * self.code_bits // 8)
         return code_bytes + self.tables.size * self.level_type.size_bytes + self.scales.size * self.scale_dtype.itemsize
 
