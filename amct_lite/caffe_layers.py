@@ -29,7 +29,7 @@ class FakeQuantLayer(_Layer):  # type: ignore[misc, unused-ignore]
     """Puts its bottom on a uniform grid and gives the values that the levels stand for.
 
     `python_param.param_str` is JSON: {"scale": step, "offset": level of 0, "num_bits": 8, "levels": the levels that
-    NUQ keeps, ascending, or null}.
+    NUQ keeps, ascending, or null, "costs": what each of them costs beside its squared distance, or null}.
     """
 
     def setup(self, bottom: Any, top: Any) -> None:
@@ -41,6 +41,7 @@ class FakeQuantLayer(_Layer):  # type: ignore[misc, unused-ignore]
         self.offset = int(parameters.get("offset", 0))
         self.num_bits = int(parameters.get("num_bits", 8))
         self.levels = parameters.get("levels")
+        self.costs = parameters.get("costs")
         if not self.scale > 0:
             raise ValueError("FakeQuantLayer's scale must be positive. Got {!r}.".format(parameters["scale"]))
 
@@ -50,7 +51,9 @@ class FakeQuantLayer(_Layer):  # type: ignore[misc, unused-ignore]
 
     def forward(self, bottom: Any, top: Any) -> None:
         """Quantize and decode."""
-        top[0].data[...] = fake_quantize(bottom[0].data, self.scale, self.offset, self.num_bits, self.levels)
+        top[0].data[...] = fake_quantize(
+            bottom[0].data, self.scale, self.offset, self.num_bits, self.levels, self.costs
+        )
 
     def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:  # noqa: ARG002 - Caffe's signature
         """Refuse: rounding has no gradient."""
@@ -58,7 +61,9 @@ class FakeQuantLayer(_Layer):  # type: ignore[misc, unused-ignore]
             raise NotImplementedError("FakeQuantLayer is for inference: it has no gradient.")
 
 
-def fake_quantize(x: Any, scale: float, offset: int = 0, num_bits: int = 8, levels: Any = None) -> Any:
+def fake_quantize(
+    x: Any, scale: float, offset: int = 0, num_bits: int = 8, levels: Any = None, costs: Any = None
+) -> Any:
     """Quantize in float32 and decode: q = clip(rint(x / scale) + offset), x' = (q - offset) * scale.
 
     Args:
@@ -68,6 +73,7 @@ def fake_quantize(x: Any, scale: float, offset: int = 0, num_bits: int = 8, leve
         num_bits: Width of a level; levels are signed.
         levels: The levels that NUQ keeps, ascending: q goes to the nearest one, the lower of two as near. None keeps
             all.
+        costs: One for each level: q goes to the level whose squared distance plus cost is least. None: to the nearest.
 
     Returns:
         float32 array of the same shape.
@@ -85,8 +91,8 @@ def fake_quantize(x: Any, scale: float, offset: int = 0, num_bits: int = 8, leve
     steps = np.clip(np.rint(ratio), q_min - offset, q_max - offset)
     if levels:
         kept = np.asarray(levels, np.int64)
-        # Twice a level lies past the sum of two neighbours exactly when it is nearer to the upper one.
-        table = kept[np.searchsorted(kept[1:] + kept[:-1], 2 * np.arange(q_min, q_max + 1))]
+        distances = np.square(np.arange(q_min, q_max + 1)[:, None] - kept) + np.asarray(costs or 0.0, np.float64)
+        table = kept[np.argmin(distances, axis=1)]
         index = np.nan_to_num(steps).astype(np.int64) + (offset - q_min)
         steps = (table[index] - offset).astype(np.float32)
     return steps * np.float32(scale)

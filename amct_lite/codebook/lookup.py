@@ -1,6 +1,7 @@
 """Tables from all levels of a grid to the levels kept, and how many a target compression ratio keeps."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,7 @@ import numpy.typing as npt
 from amct_lite.errors import ParameterError
 from amct_lite.types import IntArray
 
-__all__ = ["levels_to_keep", "nearest_level_table"]
+__all__ = ["level_table", "levels_to_keep", "nearest_level_table"]
 
 
 def nearest_level_table(levels: IntArray, q_min: int = -128, q_max: int = 127) -> npt.NDArray[np.int64]:
@@ -35,6 +36,33 @@ def nearest_level_table(levels: IntArray, q_min: int = -128, q_max: int = 127) -
         raise ParameterError("Levels must be distinct and ascending, at least one.")
     # q is past the middle of two neighbours exactly when 2 * q exceeds their sum: no fraction is needed.
     return kept[np.searchsorted(kept[1:] + kept[:-1], 2 * np.arange(q_min, q_max + 1))]
+
+
+def level_table(levels: IntArray, costs: Sequence[float] = ()) -> npt.NDArray[np.int64]:
+    """Maps every level of the int8 grid to the one kept whose squared distance plus cost is least.
+
+    Args:
+        levels: Integer array, shape (k,), ascending: the levels kept.
+        costs: One for each, not negative; () for the nearest level.
+
+    Returns:
+        int64 array, shape (256,), entry q + 128 for level q. Of two equally good ones, the lower is taken.
+
+    Raises:
+        ParameterError: No level is given, they do not ascend, or there are not as many costs.
+
+    Example:
+        >>> level_table(np.array([0, 10]), [0.0, 40.0])[128 + np.array([6, 7, 8])]
+        array([ 0,  0, 10])
+    """
+    table = nearest_level_table(levels)
+    if not len(costs):
+        return table
+    kept = np.asarray(levels, np.int64)
+    if len(costs) != kept.size:
+        raise ParameterError(f"There are {kept.size} levels and {len(costs)} costs.")
+    distances = np.square(np.arange(-128, 128)[:, None] - kept) + np.asarray(costs, np.float64)
+    return np.asarray(kept[np.argmin(distances, axis=1)])
 
 
 def levels_to_keep(ratio: float, num_bits: int = 8) -> int:

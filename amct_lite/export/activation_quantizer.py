@@ -21,7 +21,7 @@ class QuantizedTensor:
     zero_point: ir.Value
 
 
-QuantizerKey = tuple[str, float, int, tuple[int, ...] | None]
+QuantizerKey = tuple[str, float, int, tuple[int, ...] | None, tuple[float, ...]]
 
 
 def quantizer_key(layer: QuantizedLayer) -> QuantizerKey | None:
@@ -32,7 +32,13 @@ def quantizer_key(layer: QuantizedLayer) -> QuantizerKey | None:
     """
     if layer.grid is None:
         return None
-    return (layer.layer.activation, layer.grid.scale, layer.grid.offset, layer.activation_levels)
+    return (
+        layer.layer.activation,
+        layer.grid.scale,
+        layer.grid.offset,
+        layer.activation_levels,
+        layer.activation_costs,
+    )
 
 
 def quantize_tensor(editor: GraphEditor, layer: QuantizedLayer) -> QuantizedTensor:

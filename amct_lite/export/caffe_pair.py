@@ -142,7 +142,7 @@ def _insert_quantizers(
             continue
         name = layer.layer.name
         message = editor.layer(name)
-        key = (editor.bottom_value(name), layer.grid, layer.activation_levels)
+        key = (editor.bottom_value(name), layer.grid, layer.activation_levels, layer.activation_costs)
         if key not in tops:
             tops[key] = editor.new_blob(f"{name}_0_quant")
             quantizer = make(layer, message.bottom[0], tops[key])
@@ -155,7 +155,14 @@ def _python_layer(layer: QuantizedLayer, bottom: str, top: str) -> Any:
     grid = layer.grid
     assert grid is not None
     levels = None if layer.activation_levels is None else list(layer.activation_levels)
-    parameters = {"scale": grid.scale, "offset": grid.offset, "num_bits": grid.num_bits, "levels": levels}
+    parameters: dict[str, Any] = {
+        "scale": grid.scale,
+        "offset": grid.offset,
+        "num_bits": grid.num_bits,
+        "levels": levels,
+    }
+    if layer.activation_costs:
+        parameters["costs"] = list(layer.activation_costs)
     message = _new_layer(f"{layer.layer.name}_0_quant_layer", "Python", bottom, top)
     message.python_param.module = PYTHON_MODULE
     message.python_param.layer = "FakeQuantLayer"

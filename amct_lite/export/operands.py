@@ -63,7 +63,7 @@ class OperandReplacer:
     def replace_weight(self, layer: QuantizedLayer) -> None:
         """Give the layer its new weight and bias."""
         node, view = self._editor.node_of(layer.layer), layer.layer
-        if view.weight is not None and view.weight_index is not None and layer.has_weight:
+        if view.weight is not None and view.weight_index is not None and layer.replaces_weight:
             if view.weight not in self._weights:
                 self._weights[view.weight] = self._make_weight(self._editor, node, layer)
             node.replace_input_with(view.weight_index, self._weights[view.weight])

@@ -30,13 +30,13 @@ def storage_of(layer: QuantizedLayer, storage: Storage | None) -> Storage:
     """How one layer's weight is stored.
 
     Args:
-        layer: A layer with a quantized weight.
+        layer: A layer that gets a new weight.
         storage: What was asked for; None for codebooks packed and everything else as int8.
 
     Raises:
         ExportError: int8 was asked for, and the levels are floats.
     """
-    if storage is Storage.DENSE:
+    if storage is Storage.DENSE or not layer.has_weight:
         return Storage.DENSE
     if storage is None:
         return Storage.INT8 if layer.codebook is None else Storage.PACKED

@@ -1,8 +1,8 @@
 """The quantization config as data: one source for the JSON file, its checks, and its published schema.
 
 Keys, defaults and order are AMCT's (its manual, "create_quant_config"); what we add is "target", "auto_nuq",
-"act_algo": "minmax" and "none", "wts_algo": "codebook_quantize", "nuq" among the activation's parameters, and
-"entropy_weight" among the weights'.
+"act_algo": "minmax" and "none", "wts_algo": "codebook_quantize" and "none", "nuq" among the activation's parameters,
+and "entropy_weight" among the weights'.
 """
 
 from typing import Annotated, Any, Literal
@@ -39,6 +39,9 @@ class NuqActivationParams(_Strict):
     )
     reserve_zero: bool | None = Field(
         default=None, description="Whether 0 is among the levels; by default where the tensor ends at 0, as after Relu."
+    )
+    output_aware: bool = Field(
+        default=False, description="Choose the levels by the error they make at the layer's output, on samples."
     )
 
 
@@ -138,6 +141,9 @@ class FloatWeightParams(_Strict):
     """Weights stay float: only the layer's input is quantized."""
 
     wts_algo: Literal["none"]
+    refit: bool = Field(
+        default=False, description="Fit the float weights and the bias to the quantized inputs, on samples."
+    )
 
 
 def _weight_algorithm(value: Any) -> str | None:
@@ -226,8 +232,8 @@ def _plain(value: Any) -> Any:
     return {name: _plain(fields[name]) for name in ordered if fields[name] != _LEFT_OUT_AT.get(name)}
 
 
-# None leaves any key out; this one is ours and off, so that AMCT's blocks keep AMCT's keys.
-_LEFT_OUT_AT = {"entropy_weight": 0.0}
+# None leaves any key out; these are ours and off, so that AMCT's blocks keep AMCT's keys.
+_LEFT_OUT_AT = {"entropy_weight": 0.0, "output_aware": False, "refit": False}
 
 _AMCT_ORDER = (
     "quant_enable",
@@ -249,8 +255,10 @@ _AMCT_ORDER = (
     "reserve_zero",
     "level_type",
     "refine",
+    "refit",
     "asymmetric",
     "nuq",
     "target_compression_ratio",
+    "output_aware",
     "reserve_zero",
 )

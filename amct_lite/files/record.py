@@ -1,6 +1,7 @@
 """The scale/offset record on disk: AMCT's protobuf text, read with its checks and written whole.
 
-Codebooks do not fit into it: they stand beside it in `{record}.codebooks.npz`, which knows which record it belongs to.
+Codebooks, fitted weights and biases do not fit into it: they stand beside it in `{record}.weights.npz`, which knows
+which record it belongs to.
 """
 
 import dataclasses
@@ -18,11 +19,11 @@ from google.protobuf import text_format
 from amct_lite.codebook.codebook import Codebook
 from amct_lite.errors import RecordError
 from amct_lite.files.atomic import write_text_atomically
-from amct_lite.files.codebook_file import read_codebooks, write_codebooks
 from amct_lite.files.json_document import read_text
 from amct_lite.files.protos import message_class
+from amct_lite.files.weights_file import CalibratedWeight, read_weights, write_weights
 
-__all__ = ["LayerRecord", "codebook_file", "read_record", "write_record"]
+__all__ = ["LayerRecord", "read_record", "weights_file", "write_record"]
 
 # AMCT refuses scales outside (DBL_EPSILON, 1 / DBL_EPSILON).
 _SMALLEST_SCALE = 2.220446049250313e-16
@@ -46,11 +47,15 @@ class LayerRecord:
         cluster_cost: What each level of `cluster` costs beside its squared error, for entropy-aware NUQ: without it
             the reader could not find the assignment again. () where every weight goes to its nearest level.
         activation_cluster: The int8 levels that NUQ keeps for the activations, ascending; () without NUQ.
+        activation_cluster_cost: What each level of `activation_cluster` costs beside its squared error; () where every
+            value goes to its nearest level.
         input_shape: (channels, height, width) of the layer's input, () where unknown.
         skip_fusion: True where nothing was folded into the layer.
-        codebook: What the weights become in place of scale_w; None where they do not become a codebook.
-        bias: float32 array, shape (out_channels,): the bias that goes with the codebook; None for the layer's own.
         float_weights: True where the weights stay float and only the activation is quantized.
+        codebook: What the weights become in place of scale_w; None where they do not become a codebook.
+        weight: float32 array of the stored weight's shape that takes its place, before it is quantized or for good;
+            None for the model's own.
+        bias: float32 array, shape (out_channels,), that takes the bias's place; None for the model's own.
     """
 
     scale_d: float | None = None
@@ -61,32 +66,40 @@ class LayerRecord:
     cluster: tuple[int, ...] = ()
     cluster_cost: tuple[float, ...] = ()
     activation_cluster: tuple[int, ...] = ()
+    activation_cluster_cost: tuple[float, ...] = ()
     input_shape: tuple[int, ...] = ()
     skip_fusion: bool = False
     float_weights: bool = False
     codebook: Codebook | None = dataclasses.field(default=None, compare=False)
+    weight: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
     bias: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
 
+    @property
+    def calibrated_weight(self) -> CalibratedWeight:
+        """What does not fit into a record."""
+        return CalibratedWeight(self.codebook, self.weight, self.bias)
 
-def codebook_file(record_file: Path) -> Path:
-    """Where the codebooks of a record are."""
-    return record_file.with_name(f"{record_file.name}.codebooks.npz")
+
+def weights_file(record_file: Path) -> Path:
+    """Where the codebooks, fitted weights and biases of a record are."""
+    return record_file.with_name(f"{record_file.name}.weights.npz")
 
 
 def write_record(records: Mapping[str, LayerRecord], path: Path) -> None:
-    """Write a record file, layers in the mapping's order, and beside it the codebooks where there are any."""
+    """Write a record file, layers in the mapping's order, and beside it the calibrated weights, if any."""
     root = message_class("scale_offset_record", "amct_lite.ScaleOffsetRecord")()
     for name, record in records.items():
         entry = root.record.add(key=name)
         _fill(entry.value, record)
     text = text_format.MessageToString(root)
-    codebooks = {name: (r.codebook, r.bias) for name, r in records.items() if r.codebook is not None}
-    if codebooks:
-        # Before the record: a process that dies in between leaves codebooks that the old record does not know.
-        write_codebooks(codebook_file(path), codebooks, {"record": _digest(text)})
+    weights = {name: record.calibrated_weight for name, record in records.items()}
+    weights = {name: weight for name, weight in weights.items() if not weight.is_empty}
+    if weights:
+        # Before the record: a process that dies in between leaves weights that the old record does not know.
+        write_weights(weights_file(path), weights, {"record": _digest(text)})
     write_text_atomically(path, text)
-    if not codebooks:
-        codebook_file(path).unlink(missing_ok=True)
+    if not weights:
+        weights_file(path).unlink(missing_ok=True)
 
 
 def _digest(text: str) -> str:
@@ -122,12 +135,27 @@ def read_record(path: Path) -> dict[str, LayerRecord]:
         if mistake is not None:
             raise RecordError(f"The record file {path}: {mistake}", layer=entry.key or None, remedy=remedy)
         records[entry.key] = _from_message(entry.value)
-    beside = codebook_file(path)
-    if not beside.exists():
+    beside = [entry.key for entry in root.record if entry.value.calibrated_weight]
+    if not beside:
         return records
-    for name, (codebook, bias) in read_codebooks(beside, {"record": _digest(text)}).items():
-        if name in records:
-            records[name] = dataclasses.replace(records[name], codebook=codebook, bias=bias)
+    if not weights_file(path).exists():
+        raise RecordError(
+            f"There is no file {weights_file(path).name} beside the record, which holds this layer's weights.",
+            layer=beside[0],
+            remedy="Put the two files together again, or calibrate again.",
+        )
+    weights = read_weights(weights_file(path), {"record": _digest(text)})
+    for name in beside:
+        if name not in weights:
+            raise RecordError(
+                f"The record file {path} has its weights in {weights_file(path).name}, where this layer is missing.",
+                layer=name,
+                remedy="Put the two files together again, or calibrate again.",
+            )
+        layer = weights[name]
+        records[name] = dataclasses.replace(
+            records[name], codebook=layer.codebook, weight=layer.weight, bias=layer.bias
+        )
     return records
 
 
@@ -141,12 +169,15 @@ def _fill(message: Any, record: LayerRecord) -> None:
     message.cluster.extend(record.cluster)
     message.cluster_cost.extend(record.cluster_cost)
     message.activation_cluster.extend(record.activation_cluster)
+    message.activation_cluster_cost.extend(record.activation_cluster_cost)
     for field, size in zip(_SHAPE_FIELDS, record.input_shape, strict=False):
         setattr(message, field, size)
     if record.skip_fusion:
         message.skip_fusion = True
     if record.float_weights:
         message.wts_type = _FLOAT
+    if not record.calibrated_weight.is_empty:
+        message.calibrated_weight = True
 
 
 def _from_message(message: Any) -> LayerRecord:
@@ -159,6 +190,7 @@ def _from_message(message: Any) -> LayerRecord:
         cluster=tuple(message.cluster),
         cluster_cost=tuple(message.cluster_cost),
         activation_cluster=tuple(message.activation_cluster),
+        activation_cluster_cost=tuple(message.activation_cluster_cost),
         input_shape=tuple(getattr(message, field) for field in _SHAPE_FIELDS if message.HasField(field)),
         skip_fusion=message.skip_fusion,
         float_weights=message.wts_type == _FLOAT,
@@ -188,9 +220,9 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
             return f"{field}: Cluster center should between [-128, 127], but is {outside[0]}.", _REMEDY
         if levels != sorted(set(levels)):
             return f"{field} must be ascending and without repetition.", _REMEDY
-    costs = list(message.cluster_cost)
-    if len(costs) not in (0, len(message.cluster)) or not all(math.isfinite(cost) and cost >= 0 for cost in costs):
-        return "cluster_cost must be finite and not negative, once for each cluster.", _REMEDY
+        costs = list(getattr(message, f"{field}_cost"))
+        if len(costs) not in (0, len(levels)) or not all(math.isfinite(cost) and cost >= 0 for cost in costs):
+            return f"{field}_cost must be finite and not negative, once for each {field}.", _REMEDY
     if message.wts_type == _FLOAT and (message.scale_w or message.cluster):
         return "scale_w and cluster are for quantized weights, but wts_type is FLOAT.", _REMEDY
     return _unsupported(message), "Quantize the layer with amct_lite, which writes int8 without balancing."

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from amct_lite.calibration.modified_model import CalibrationTask
-from amct_lite.codebook.specification import Refine
 from amct_lite.errors import ParameterError
 from amct_lite.quantize.planned_graph import PlannedGraph
 
@@ -23,11 +22,11 @@ def calibration_task(
     if graph.config_file is None:
         raise ParameterError("A calibration model needs a config file that its session can read.")
     for plan in graph.plans:
-        if plan.codebook is not None and plan.codebook.refine is not Refine.NONE:
+        if plan.uses_samples:
             raise ParameterError(
-                f"Layer {plan.layer.name!r} refines its codebook (refine {str(plan.codebook.refine)!r}), which runs the"
-                " data through the network many times.",
-                remedy='Calibrate with amct_lite.calibrate(graph, batches), or set refine to "none".',
+                f"Layer {plan.layer.name!r} is refined on samples ({plan.sample_use}), which run through the network"
+                " many times.",
+                remedy="Calibrate with amct_lite.calibrate(graph, batches), or switch that off in the config.",
             )
     return CalibrationTask(
         tensors={plan.layer.activation: plan.layer.channel_axis for plan in graph.plans if plan.quantizes_input},

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from amct_lite.codebook.codebook import LevelType
-from amct_lite.codebook.specification import CodebookSpec
+from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.errors import ConfigError
 from amct_lite.files.config import (
     ArqParams,
@@ -55,6 +55,37 @@ class LayerPlan:
     def quantizes_input(self) -> bool:
         """Whether the layer's input is quantized."""
         return self.config is not None and not isinstance(self.config.activation_quant_params, FloatActivationParams)
+
+    @property
+    def refits_weight(self) -> bool:
+        """Whether the float weight is fitted to the quantized input."""
+        return isinstance(self.weight_params, FloatWeightParams) and self.weight_params.refit
+
+    @property
+    def has_output_aware_levels(self) -> bool:
+        """Whether the input's levels are chosen by the error at the output."""
+        nuq = None if self.config is None else self.config.activation_quant_params.nuq
+        return nuq is not None and nuq.output_aware and self.layer.weight is not None
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether level 0 stays among the input's levels when they are chosen anew."""
+        nuq = None if self.config is None else self.config.activation_quant_params.nuq
+        return nuq is not None and nuq.reserve_zero is not False
+
+    @property
+    def uses_samples(self) -> bool:
+        """Whether something of the layer is chosen on samples, in the closed loop."""
+        return self.sample_use is not None
+
+    @property
+    def sample_use(self) -> str | None:
+        """The key of the config that asks for samples; None where none does."""
+        if self.codebook is not None and self.codebook.refine is not Refine.NONE:
+            return f'"refine": "{self.codebook.refine}"'
+        if self.refits_weight:
+            return '"refit": true'
+        return '"output_aware": true' if self.has_output_aware_levels else None
 
 
 def default_config(

@@ -8,7 +8,7 @@ from pathlib import Path
 from amct_lite.errors import ConfigError, ParameterError, RecordError
 from amct_lite.files.config import CodebookParams, FloatWeightParams, NuqParams, QuantConfig
 from amct_lite.files.config_file import read_config
-from amct_lite.files.record import LayerRecord, codebook_file, read_record
+from amct_lite.files.record import LayerRecord, read_record, weights_file
 from amct_lite.files.target import Target, load_target
 from amct_lite.graph.model import Model
 from amct_lite.graph.opening import open_model
@@ -84,7 +84,7 @@ class PlannedGraph:
                 )
             if plan.codebook is not None and records[plan.layer.name].codebook is None:
                 raise RecordError(
-                    f"There is no codebook of this layer beside the record, in {codebook_file(path).name}.",
+                    f"There is no codebook of this layer beside the record, in {weights_file(path).name}.",
                     layer=plan.layer.name,
                     remedy="Put the two files together again, or calibrate again with this config.",
                 )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from amct_lite.codebook.assignment import quantize_to_levels
 from amct_lite.codebook.codebook import Codebook, LevelType
-from amct_lite.codebook.lookup import nearest_level_table
+from amct_lite.codebook.lookup import level_table
 from amct_lite.errors import ParameterError, RecordError
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
@@ -28,6 +28,7 @@ class QuantizedLayer:
         layer: The layer.
         grid: Grid of its activation; None where that stays float.
         activation_levels: The levels that activation NUQ keeps, ascending; None without it.
+        activation_costs: What each of them costs beside its squared distance; () where the nearest is taken.
         weight: int8 array of the stored weight's shape; None for a layer without weights or with float ones, and
             where the levels of its codebook are no int8 values.
         scale_w: float32 array of shape (out_channels,) or (1,); empty for a layer without weights.
@@ -35,6 +36,8 @@ class QuantizedLayer:
         bias: int32 array of shape (out_channels,) at scale_w * scale_d; None without a constant bias, and where
             weight or activation is float.
         codebook: The codebook that the weight is; None where it is none.
+        float_weight: float32 array of the stored weight's shape that takes its place and stays float; None where the
+            weight is quantized, or left alone.
         float_bias: float32 array of shape (out_channels,) that takes the place of the layer's own bias; None where
             that stays, or `bias` does.
     """
@@ -47,12 +50,19 @@ class QuantizedLayer:
     weight_levels: tuple[int, ...] | None
     bias: npt.NDArray[np.int32] | None
     codebook: Codebook | None = None
+    float_weight: npt.NDArray[np.float32] | None = None
     float_bias: npt.NDArray[np.float32] | None = None
+    activation_costs: tuple[float, ...] = ()
 
     @property
     def has_weight(self) -> bool:
         """Whether the layer's weight is quantized, in whatever form."""
         return self.weight is not None or self.codebook is not None
+
+    @property
+    def replaces_weight(self) -> bool:
+        """Whether the layer gets a weight other than its own float one."""
+        return self.has_weight or self.float_weight is not None
 
     @property
     def has_bias(self) -> bool:
@@ -83,6 +93,8 @@ class QuantizedLayer:
         """The float32 weight that every exported form must give, in the stored weight's shape."""
         if self.codebook is not None:
             return np.ascontiguousarray(from_rows(self.codebook.decode(), self.layer))
+        if self.float_weight is not None:
+            return self.float_weight
         if self.weight is None:
             raise ValueError(f"layer {self.layer.name} has no weight")
         return dequantize_weight(self.weight, self.scale_w, axis=self.scale_axis)
@@ -99,7 +111,7 @@ class QuantizedLayer:
         """Level -> kept level, int8 array of shape (256,) indexed by q + 128; None without activation NUQ."""
         if self.activation_levels is None:
             return None
-        return nearest_level_table(np.array(self.activation_levels)).astype(np.int8)
+        return level_table(np.array(self.activation_levels), self.activation_costs).astype(np.int8)
 
 
 def quantized_layers(model: Model, records: Mapping[str, LayerRecord]) -> tuple[QuantizedLayer, ...]:
@@ -148,7 +160,7 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
                 layer=layer.name,
                 remedy="Calibrate again.",
             )
-        return quantized
+        return replace(quantized, float_weight=_fitted_weight(layer, record), float_bias=_fitted_bias(layer, record))
     if record.codebook is not None:
         return _with_codebook(model, quantized, record, record.codebook)
     return _with_integers(model, quantized, record)
@@ -160,6 +172,7 @@ def quantize_input(layer: Layer, record: LayerRecord) -> QuantizedLayer:
         layer=layer,
         grid=None if record.scale_d is None else Grid(scale=record.scale_d, offset=record.offset_d),
         activation_levels=record.activation_cluster or None,
+        activation_costs=record.activation_cluster_cost,
         weight=None,
         scale_w=np.empty(0, np.float32),
         weight_levels=None,
@@ -172,29 +185,28 @@ def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord)
     assert layer.weight is not None
     _check_scales(layer, scale_w)
     axis = layer.output_channel_axis if scale_w.size > 1 else None
-    values = model.weight(layer.weight)
+    fitted = _fitted_weight(layer, record)
+    values = model.weight(layer.weight) if fitted is None else fitted
     if record.cluster:
         weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis, costs=record.cluster_cost)
     else:
         weight = quantize_weight(values, scale_w, axis=axis)
-    bias = None
-    if layer.bias is not None and record.scale_d is not None:
-        bias = _quantize_bias(layer, model.weight(layer.bias).reshape(-1), scale_w, record.scale_d)
-    return replace(quantized, weight=weight, scale_w=scale_w, weight_levels=record.cluster or None, bias=bias)
+    quantized = replace(quantized, weight=weight, scale_w=scale_w, weight_levels=record.cluster or None)
+    own = _fitted_bias(layer, record)
+    if record.scale_d is None:
+        return replace(quantized, float_bias=own)
+    if own is None and layer.bias is not None:
+        own = model.weight(layer.bias).reshape(-1)
+    return quantized if own is None else replace(quantized, bias=_quantize_bias(layer, own, scale_w, record.scale_d))
 
 
 def _with_codebook(model: Model, quantized: QuantizedLayer, record: LayerRecord, codebook: Codebook) -> QuantizedLayer:
     layer = quantized.layer
     layout = weight_layout(layer)
     channels = layout.rows
-    fits = (codebook.codes.shape[0], codebook.num_columns) == (channels, layout.columns)
-    if not fits or (record.bias is not None and record.bias.shape != (channels,)):
-        raise RecordError(
-            f"The codebook beside the record is for another weight than one of {layer.weight_shape}.",
-            layer=layer.name,
-            remedy="Use the model that the record was made for, or calibrate again.",
-        )
-    quantized = replace(quantized, codebook=codebook, float_bias=record.bias)
+    if (codebook.codes.shape[0], codebook.num_columns) != (channels, layout.columns):
+        raise _of_another_weight("codebook", layer)
+    quantized = replace(quantized, codebook=codebook, float_bias=_fitted_bias(layer, record))
     if codebook.level_type is not LevelType.INT8:
         return quantized
     table = np.arange(channels) // codebook.rows_per_table
@@ -215,6 +227,26 @@ def _with_codebook(model: Model, quantized: QuantizedLayer, record: LayerRecord,
         return quantized
 
 
+def _fitted_weight(layer: Layer, record: LayerRecord) -> npt.NDArray[np.float32] | None:
+    if record.weight is not None and record.weight.shape != layer.weight_shape:
+        raise _of_another_weight("weight", layer)
+    return record.weight
+
+
+def _fitted_bias(layer: Layer, record: LayerRecord) -> npt.NDArray[np.float32] | None:
+    if record.bias is not None and (not layer.weight_shape or record.bias.shape != (weight_layout(layer).rows,)):
+        raise _of_another_weight("bias", layer)
+    return record.bias
+
+
+def _of_another_weight(what: str, layer: Layer) -> RecordError:
+    return RecordError(
+        f"The {what} beside the record is for another weight than one of {layer.weight_shape}.",
+        layer=layer.name,
+        remedy="Use the model that the record was made for, or calibrate again.",
+    )
+
+
 def _quantize_bias(
     layer: Layer, bias: npt.NDArray[np.float32], scale_w: npt.NDArray[np.float32], scale_d: float
 ) -> npt.NDArray[np.int32]:
@@ -233,7 +265,8 @@ def _check_tied(layer: Layer, records: Mapping[str, LayerRecord]) -> None:
         other = records.get(name)
         if other is None:
             continue
-        if not (_weight_factors(own) == _weight_factors(other) and _same_codebook(own.codebook, other.codebook)):
+        same = _same_codebook(own.codebook, other.codebook) and _same_array(own.weight, other.weight)
+        if not same or _weight_factors(own) != _weight_factors(other):
             raise RecordError(
                 f"It shares its weight with layer {name!r}, but the record has other scale_w or cluster for that one.",
                 layer=layer.name,
@@ -245,6 +278,12 @@ def _same_codebook(first: Codebook | None, second: Codebook | None) -> bool:
     if first is None or second is None:
         return first is second
     return np.array_equal(first.codes, second.codes) and np.array_equal(first.decode(), second.decode())
+
+
+def _same_array(first: npt.NDArray[np.float32] | None, second: npt.NDArray[np.float32] | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second)
 
 
 def _weight_factors(record: LayerRecord) -> tuple[object, ...]:

@@ -6,24 +6,17 @@ from typing import Any
 from amct_lite.calibration.feeds import input_specs
 from amct_lite.calibration.statistics import Statistics
 from amct_lite.calibration.sweep import sweep
-from amct_lite.codebook.specification import Refine
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.runtime import create_session
 from amct_lite.quantize.factors import make_records
-from amct_lite.quantize.plan import LayerPlan
 from amct_lite.quantize.planned_graph import PlannedGraph
-from amct_lite.refine.closed_loop import refine_codebooks
+from amct_lite.refine.closed_loop import refine_layers
 from amct_lite.refine.samples import SampleKeeper
 
-__all__ = ["find_records", "is_refined"]
+__all__ = ["find_records"]
 
 Progress = Callable[[int, int], None]
-
-
-def is_refined(plan: LayerPlan) -> bool:
-    """Whether a layer's codebook is chosen with data."""
-    return plan.codebook is not None and plan.codebook.refine is not Refine.NONE
 
 
 def find_records(
@@ -45,7 +38,7 @@ def find_records(
         CalibrationError: There are too few batches, or one does not fit.
     """
     observed = [plan.layer for plan in graph.plans if plan.quantizes_input]
-    refined = [plan for plan in graph.plans if is_refined(plan)]
+    refined = [plan for plan in graph.plans if plan.uses_samples]
     if not observed and not refined:
         return make_records(graph.model, graph.plans, Statistics({}))
     if batches is None:
@@ -74,7 +67,7 @@ def find_records(
     records = make_records(graph.model, graph.plans, statistics)
     if keeper is None:
         return records
-    return refine_codebooks(
+    return refine_layers(
         graph.model,
         graph.plans,
         records,

@@ -1,4 +1,4 @@
-"""The closed loop: layer by layer, each codebook chosen for the inputs that the layers quantized before it give.
+"""The closed loop: layer by layer, levels and weights chosen for the inputs that the layers quantized before it give.
 
 What quantization does to a layer's input is known when the layer's turn comes, and its weights and bias make up for
 it: the target is always what the float network's layer puts out (Frantar et al. 2023, arXiv 2210.17323, section 4
@@ -7,7 +7,7 @@ Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721,
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.least_squares import output_power
+from amct_lite.codebook.output_levels import LevelsAndBounds, OutputResponse, levels_for_output
 from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.export.editor import GraphEditor
@@ -24,15 +25,17 @@ from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
 from amct_lite.quantize.quantized_layer import quantize_input, quantize_layer
-from amct_lite.quantize.weight_rows import to_rows
+from amct_lite.quantize.weight_rows import from_rows, to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
+from amct_lite.refine.level_response import layer_response, sum_of
 from amct_lite.refine.moments import input_moments
 from amct_lite.refine.samples import Feed
 from amct_lite.refine.stream import Stream
-from amct_lite.types import Layer
+from amct_lite.types import Grid, Layer
 
-__all__ = ["refine_codebooks"]
+__all__ = ["refine_layers"]
 
+Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -41,7 +44,7 @@ Float64Array = npt.NDArray[np.float64]
 LEAST_POWER = 1e-9
 
 
-def refine_codebooks(
+def refine_layers(
     model: Model,
     plans: Sequence[LayerPlan],
     records: Mapping[str, LayerRecord],
@@ -50,7 +53,7 @@ def refine_codebooks(
     progress: Progress | None = None,
     sess_options: Any = None,
 ) -> dict[str, LayerRecord]:
-    """Choose the codebooks and biases of all layers that ask for data.
+    """Choose the levels, weights and biases of all layers that ask for samples.
 
     Args:
         model: The float model.
@@ -61,7 +64,7 @@ def refine_codebooks(
         sess_options: The user's onnxruntime.SessionOptions.
 
     Returns:
-        The records with codebooks and biases, in the same order.
+        The records with activation levels, codebooks, fitted weights and biases, in the same order.
 
     Raises:
         CalibrationError: Inputs of a layer are missing or not finite.
@@ -69,8 +72,7 @@ def refine_codebooks(
     loop = _ClosedLoop(model, records, feeds, sess_options)
     enabled = [plan for plan in plans if plan.config is not None]
     for number, plan in enumerate(enabled):
-        tied = [other for other in enabled if other.layer.name in plan.layer.tied_with]
-        loop.take(plan, tied)
+        loop.take(plan, enabled)
         if progress is not None:
             progress(number + 1, len(enabled))
     return loop.records
@@ -87,57 +89,125 @@ class _ClosedLoop:
         self._quantized_stream = Stream(self._editor.ir, feeds, sess_options=sess_options)
         self._replacer = fake_quantizer(self._editor)
         self._codebooks: dict[str, Codebook] = {}
+        self._rows: dict[str, Float32Array] = {}
+        self._levels: dict[Hashable, LevelsAndBounds] = {}
 
-    def take(self, plan: LayerPlan, tied: Sequence[LayerPlan]) -> None:
-        """Quantize one layer, all layers before it being quantized."""
+    def take(self, plan: LayerPlan, plans: Sequence[LayerPlan]) -> None:
+        """Quantize one of several layers, all layers before it being quantized."""
         layer, name = plan.layer, plan.layer.name
-        if plan.codebook is not None and plan.codebook.refine is not Refine.NONE:
+        if plan.uses_samples:
             for stream in (self._float_stream, self._quantized_stream):
                 stream.advance(name)
+            if plan.has_output_aware_levels:
+                self._choose_levels(plan, plans)
             self._quantize_input(layer)
-            moments = self._moments(layer)
-            codebook = self._codebook(layer, plan.codebook, moments, tied)
-            bias = self._bias(layer, codebook, moments)
-            self.records[name] = dataclasses.replace(self.records[name], codebook=codebook, bias=bias)
+            tied = [other for other in plans if other.layer.name in layer.tied_with]
+            self._fit_weight(plan, tied)
         quantized = quantize_layer(self._model, layer, self.records[name])
         self._replacer.replace(quantized)
+
+    def _choose_levels(self, plan: LayerPlan, plans: Sequence[LayerPlan]) -> None:
+        """The levels of the layer's input, once for all layers that quantize the same tensor alike."""
+        key = self._input_key(plan.layer)
+        record = self.records[plan.layer.name]
+        if key not in self._levels:
+            readers = [
+                other.layer for other in plans if other.has_output_aware_levels and self._input_key(other.layer) == key
+            ]
+            self._levels[key] = levels_for_output(
+                np.array(record.activation_cluster),
+                sum_of(map(self._response, readers)),
+                zero_level=record.offset_d,
+                reserve_zero=plan.keeps_zero,
+            )
+        found = self._levels[key]
+        self.records[plan.layer.name] = dataclasses.replace(
+            record, activation_cluster=tuple(map(int, found.levels)), activation_cluster_cost=found.costs()
+        )
+
+    def _input_key(self, layer: Layer) -> Hashable:
+        record = self.records[layer.name]
+        return layer.activation, record.scale_d, record.offset_d, record.activation_cluster
+
+    def _fit_weight(self, plan: LayerPlan, tied: Sequence[LayerPlan]) -> None:
+        """The layer's codebook or fitted weight, and its bias, where it asks for them."""
+        layer, name = plan.layer, plan.layer.name
+        if plan.codebook is not None and plan.codebook.refine is not Refine.NONE:
+            moments = self._moments(layer)
+            codebook = self._codebook(layer, plan.codebook, moments, tied)
+            bias = self._bias(layer, codebook.decode(), moments)
+            self.records[name] = dataclasses.replace(self.records[name], codebook=codebook, bias=bias)
+        elif plan.refits_weight:
+            moments = self._moments(layer)
+            rows = self._fitted_rows(layer, moments, tied)
+            bias = self._bias(layer, rows, moments)
+            weight = np.ascontiguousarray(from_rows(rows, layer))
+            self.records[name] = dataclasses.replace(self.records[name], weight=weight, bias=bias)
 
     def _quantize_input(self, layer: Layer) -> None:
         record = self.records[layer.name]
         if record.scale_d is not None:
             self._replacer.replace_activation(quantize_input(layer, record))
 
-    def _moments(self, layer: Layer) -> SecondMoments:
-        node = self._editor.node_of(layer)
-        seen = node.inputs[layer.activation_index]
-        assert seen is not None
-        pairs = zip(
-            self._float_stream.tensor(layer.activation), self._quantized_stream.tensor(str(seen.name)), strict=True
+    def _response(self, layer: Layer) -> OutputResponse:
+        assert layer.weight is not None
+        record = self.records[layer.name]
+        assert record.scale_d is not None
+        return layer_response(
+            LayerInputs.of_node(layer, self._editor.node_of(layer)),
+            to_rows(self._model.weight(layer.weight), layer),
+            Grid(record.scale_d, record.offset_d),
+            self._input_pairs(layer),
+            takes_bias=self._takes_bias(layer),
+            seed=self._model.layers.index(layer),
         )
-        return input_moments(LayerInputs.of_node(layer, node), pairs, seed=self._model.layers.index(layer))
+
+    def _moments(self, layer: Layer) -> SecondMoments:
+        inputs = LayerInputs.of_node(layer, self._editor.node_of(layer))
+        return input_moments(inputs, self._input_pairs(layer), seed=self._model.layers.index(layer))
+
+    def _input_pairs(self, layer: Layer) -> Iterator[tuple[Array, Array]]:
+        """The layer's input in the float network, and in the quantized one as the graph now has it."""
+        seen = self._editor.node_of(layer).inputs[layer.activation_index]
+        assert seen is not None
+        floats = self._float_stream.tensor(layer.activation)
+        return zip(floats, self._quantized_stream.tensor(str(seen.name)), strict=True)
 
     def _codebook(
         self, layer: Layer, spec: CodebookSpec, moments: SecondMoments, tied: Sequence[LayerPlan]
     ) -> Codebook:
         """The codebook of a weight, once for all layers that share it."""
         assert layer.weight is not None
-        if layer.weight in self._codebooks:
-            return self._codebooks[layer.weight]
-        rows = to_rows(self._model.weight(layer.weight), layer)
-        if spec.refine.uses_moments:
-            weight = rows.astype(np.float64).reshape(len(moments.quadratic), -1, rows.shape[1])
-            everywhere = [moments, *(self._moments(plan.layer) for plan in tied)]
-            if self._takes_bias(layer):
-                everywhere = [each.centred() for each in everywhere]
-            targets = mean_of(everywhere, _importances(weight, everywhere) if tied else None)
-            target = asymmetric_target(weight, targets, targets.damping).reshape(rows.shape)
-            codebook = cluster_rows(target, spec, quadratic=damped(targets.quadratic, targets.damping))
-        else:
-            codebook = cluster_rows(rows, spec)
-        self._codebooks[layer.weight] = codebook
-        return codebook
+        if layer.weight not in self._codebooks:
+            if spec.refine.uses_moments:
+                target, targets = self._target(layer, moments, tied)
+                codebook = cluster_rows(target, spec, quadratic=damped(targets.quadratic, targets.damping))
+            else:
+                codebook = cluster_rows(to_rows(self._model.weight(layer.weight), layer), spec)
+            self._codebooks[layer.weight] = codebook
+        return self._codebooks[layer.weight]
 
-    def _bias(self, layer: Layer, codebook: Codebook, moments: SecondMoments) -> Float32Array | None:
+    def _fitted_rows(self, layer: Layer, moments: SecondMoments, tied: Sequence[LayerPlan]) -> Float32Array:
+        """The fitted rows of a weight, once for all layers that share it."""
+        assert layer.weight is not None
+        if layer.weight not in self._rows:
+            self._rows[layer.weight] = self._target(layer, moments, tied)[0].astype(np.float32)
+        return self._rows[layer.weight]
+
+    def _target(
+        self, layer: Layer, moments: SecondMoments, tied: Sequence[LayerPlan]
+    ) -> tuple[Float64Array, SecondMoments]:
+        """The rows that serve the quantized inputs of all layers that share a weight, and the moments of those."""
+        assert layer.weight is not None
+        rows = to_rows(self._model.weight(layer.weight), layer)
+        weight = rows.astype(np.float64).reshape(len(moments.quadratic), -1, rows.shape[1])
+        everywhere = [moments, *(self._moments(plan.layer) for plan in tied)]
+        if self._takes_bias(layer):
+            everywhere = [each.centred() for each in everywhere]
+        targets = mean_of(everywhere, _importances(weight, everywhere) if tied else None)
+        return asymmetric_target(weight, targets, targets.damping).reshape(rows.shape), targets
+
+    def _bias(self, layer: Layer, quantized_rows: Float32Array, moments: SecondMoments) -> Float32Array | None:
         """The bias with which the layer's mean output is the float network's: b + W E[z] - Q E[x]."""
         if not self._takes_bias(layer):
             return None
@@ -145,7 +215,7 @@ class _ClosedLoop:
         groups = len(moments.quadratic)
         rows = to_rows(self._model.weight(layer.weight), layer)
         weight = rows.astype(np.float64).reshape(groups, -1, rows.shape[1])
-        quantized = codebook.decode().astype(np.float64).reshape(weight.shape)
+        quantized = quantized_rows.astype(np.float64).reshape(weight.shape)
         shift = weight @ moments.float_mean[:, :, None] - quantized @ moments.quantized_mean[:, :, None]
         own = 0.0 if layer.bias is None else self._model.weight(layer.bias).reshape(-1)
         return (own + shift.reshape(-1)).astype(np.float32)

@@ -55,7 +55,7 @@ def run_auto_nuq(
     _check_parameters(nuq_evaluator, max_evaluations, max_seconds)
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     planned = open_graph(config_file, model_file, weights_file, scale_offset_record_file)
-    _refuse_codebooks(planned)
+    _refuse_refinement(planned)
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
     statistics = _calibrate(planned, nuq_evaluator, calibration_data, folder)
@@ -80,13 +80,19 @@ def run_auto_nuq(
     return _finish(planned, units, store, runner, path[-1], folder)
 
 
-def _refuse_codebooks(planned: PlannedGraph) -> None:
+def _refuse_refinement(planned: PlannedGraph) -> None:
     for plan in planned.plans:
         if plan.codebook is not None:
             raise ConfigError(
                 "The search chooses among int8 weights, and this layer asks for a codebook.",
                 layer=plan.layer.name,
                 remedy='Set wts_algo to "arq_quantize", or give the whole network codebooks with `compress`.',
+            )
+        if plan.uses_samples:
+            raise ConfigError(
+                f"The search works from one sweep, and this layer is refined on samples ({plan.sample_use}).",
+                layer=plan.layer.name,
+                remedy="Switch that off in the config, or calibrate without a search.",
             )
 
 

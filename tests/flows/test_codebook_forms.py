@@ -86,13 +86,13 @@ def test_a_config_edited_by_hand_gives_what_compress_gives(digits, compressed, t
     at_once = compressed.save(tmp_path / "once")
     assert by_hand.files["deploy_model"].read_bytes() == at_once.files["deploy_model"].read_bytes()
 
-    codebooks = tmp_path / "record.txt.codebooks.npz"
+    codebooks = tmp_path / "record.txt.weights.npz"
     whole = codebooks.read_bytes()
     codebooks.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(amct.AmctError, match="cannot be read"):
         amct.save_model(graph, "Deploy", tmp_path / "digits")
     codebooks.unlink()
-    with pytest.raises(RecordError, match=r"no codebook of this layer.*calibrate again"):
+    with pytest.raises(RecordError, match=r"no file record.txt.weights.npz beside.*calibrate again"):
         amct.save_model(graph, "Deploy", tmp_path / "digits")
     codebooks.write_bytes(whole)
     record_file.write_text(record_file.read_text() + "\n")

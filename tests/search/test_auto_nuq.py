@@ -342,3 +342,12 @@ def test_codebook_layers_are_refused_by_name_before_anything_runs(tmp_path):
     assert "compress" in str(error.value)
     assert evaluator.calls == 0
     assert not (tmp_path / "out").exists()
+
+
+def test_layers_refined_on_samples_are_refused_by_name(tmp_path):
+    file = tmp_path / "config.json"
+    amct.create_quant_config(file, MODEL_FILE, batch_num=4, target="onnxruntime")
+    nuq = {"target_compression_ratio": 0.25, "output_aware": True}
+    edit(file, lambda c: c["conv2"]["activation_quant_params"].update(nuq=nuq))
+    with pytest.raises(ConfigError, match=r"conv2.*output_aware"):
+        search(tmp_path / "out", file, Fixed([]))

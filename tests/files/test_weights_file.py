@@ -1,4 +1,4 @@
-"""Codebooks in files: the same come back, the same bytes each time, and nothing else is taken for one."""
+"""Calibrated weights in files: the same come back, the same bytes each time, and nothing else is taken for one."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ import pytest
 from amct_lite.codebook.codebook import Codebook, LevelType
 from amct_lite.codebook.packing import unpack_codes
 from amct_lite.errors import FileError, RecordError
-from amct_lite.files.codebook_file import codebooks_json, read_codebooks, write_codebooks
+from amct_lite.files.weights_file import CalibratedWeight, codebooks_json, read_weights, write_weights
 
 
 def books():
@@ -21,63 +21,72 @@ def books():
             codes = rng.integers(0, 7, (5, -(-11 // vector_size))).astype(np.uint8)
             scales = rng.random(5 if vector_size == 1 else 1).astype(level_type.scale_dtype).astype(np.float32)
             bias = rng.random(5).astype(np.float32) if vector_size == 1 else None
-            found[f"{level_type}/{vector_size}"] = (Codebook(tables, codes, scales, 11, 3, level_type), bias)
+            found[f"{level_type}/{vector_size}"] = CalibratedWeight(
+                Codebook(tables, codes, scales, 11, 3, level_type), bias=bias
+            )
+    found["fitted"] = CalibratedWeight(weight=rng.random((5, 3, 1, 1)).astype(np.float32))
     return found
 
 
-def test_codebooks_come_back_and_bytes_repeat(tmp_path):
+def test_weights_come_back_and_bytes_repeat(tmp_path):
     written = books()
-    write_codebooks(tmp_path / "a.npz", written, {"model": "1"})
-    write_codebooks(tmp_path / "b.npz", books(), {"model": "1"})
+    write_weights(tmp_path / "a.npz", written, {"model": "1"})
+    write_weights(tmp_path / "b.npz", books(), {"model": "1"})
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    read = read_codebooks(tmp_path / "a.npz", {"model": "1"})
+    read = read_weights(tmp_path / "a.npz", {"model": "1"})
     assert list(read) == list(written)
-    for name, (book, bias) in written.items():
-        found, found_bias = read[name]
-        assert found.level_type is book.level_type
+    for name, layer in written.items():
+        found = read[name]
+        for part in ("weight", "bias"):
+            given, back = getattr(layer, part), getattr(found, part)
+            assert (given is None and back is None) or np.array_equal(back, given)
+        if layer.codebook is None:
+            assert found.codebook is None
+            continue
+        assert found.codebook.level_type is layer.codebook.level_type
         for attribute in ("tables", "codes", "scales"):
-            assert np.array_equal(getattr(found, attribute), getattr(book, attribute))
-        assert np.array_equal(found.decode(), book.decode())
-        assert (bias is None and found_bias is None) or np.array_equal(found_bias, bias)
+            assert np.array_equal(getattr(found.codebook, attribute), getattr(layer.codebook, attribute))
+        assert np.array_equal(found.codebook.decode(), layer.codebook.decode())
 
 
 def test_what_belongs_to_something_else_is_refused_by_name(tmp_path):
-    write_codebooks(tmp_path / "a.npz", books(), {"model": "1", "config": "2"})
+    write_weights(tmp_path / "a.npz", books(), {"model": "1", "config": "2"})
     with pytest.raises(RecordError, match="another config"):
-        read_codebooks(tmp_path / "a.npz", {"model": "1", "config": "3"})
+        read_weights(tmp_path / "a.npz", {"model": "1", "config": "3"})
     with pytest.raises(RecordError, match="another data"):
-        read_codebooks(tmp_path / "a.npz", {"data": "1"})
+        read_weights(tmp_path / "a.npz", {"data": "1"})
 
 
 def test_damaged_files_are_refused(tmp_path):
     path = tmp_path / "a.npz"
-    write_codebooks(path, books(), {})
+    write_weights(path, books(), {})
     whole = path.read_bytes()
     for damaged in (b"", b"no archive", whole[: len(whole) // 2], whole[:200] + b"\0" * 50 + whole[250:]):
         path.write_bytes(damaged)
         with pytest.raises(FileError, match="cannot be read"):
-            read_codebooks(path, {})
+            read_weights(path, {})
     with pytest.raises(FileError, match="cannot be read"):
-        read_codebooks(tmp_path / "none.npz", {})
+        read_weights(tmp_path / "none.npz", {})
 
 
 def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path):
     path = tmp_path / "a.npz"
-    write_codebooks(path, books(), {})
+    write_weights(path, books(), {})
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     for change in ({"0.scales": np.ones(4, np.float32)}, {"0.codes": arrays["0.codes"][:, 1:]}):
         np.savez(path, **(arrays | change))
         with pytest.raises(FileError):
-            read_codebooks(path, {})
+            read_weights(path, {})
     del arrays["0.bias"]
     np.savez(path, **arrays)
     with pytest.raises(FileError, match="missing"):
-        read_codebooks(path, {})
+        read_weights(path, {})
 
 
 def test_json_has_all_that_decoding_takes():
-    for layer, (book, _) in zip(json.loads(codebooks_json(books()))["layers"], books().values(), strict=True):
+    kept = [layer.codebook for layer in books().values() if layer.codebook is not None]
+    for layer, book in zip(json.loads(codebooks_json(books()))["layers"], kept, strict=True):
         groups = np.frombuffer(base64.b64decode(layer["codes"]), np.uint8).reshape(3, -1)
         codes = unpack_codes(groups, layer["code_bits"], book.codes.size)
         assert np.array_equal(codes, book.codes.reshape(-1))

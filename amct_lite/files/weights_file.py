@@ -1,0 +1,189 @@
+"""What calibration makes of weights and does not fit into a record: codebooks, fitted weights, biases.
+
+An .npz holds for layer number i its codebook as the arrays `i.levels` (in the type that the levels are stored in),
+`i.codes` (packed, as `amct_lite.codebook.packing` says) and `i.scales`, or its fitted float weight as `i.weight`, and
+`i.bias` where there is one; `head` is JSON text in UTF-8 with the layers' names and shapes in that order. The same
+weights give the same bytes. Runtimes that decode codebooks themselves find all they need here.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.packing import pack_codes, unpack_codes
+from amct_lite.errors import FileError, RecordError
+from amct_lite.files.atomic import write_bytes_atomically
+from amct_lite.files.npz import npz_bytes
+
+__all__ = ["CalibratedWeight", "codebooks_json", "read_weights", "write_weights"]
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class CalibratedWeight:
+    """What calibration made of one layer's weight and bias; None for what it left alone.
+
+    Attributes:
+        codebook: The codebook that the weight becomes.
+        weight: float32 array of the stored weight's shape, which takes the weight's place before it is quantized, or
+            for good where it stays float. A layer has a codebook or a fitted weight, not both.
+        bias: float32 array, shape (out_channels,), which takes the bias's place.
+    """
+
+    codebook: Codebook | None = None
+    weight: npt.NDArray[np.float32] | None = None
+    bias: npt.NDArray[np.float32] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether calibration left weight and bias alone."""
+        return self.codebook is None and self.weight is None and self.bias is None
+
+
+def write_weights(path: Path, weights: Mapping[str, CalibratedWeight], keys: Mapping[str, str]) -> None:
+    """Write calibrated weights to a file.
+
+    Args:
+        path: An .npz file.
+        weights: Layer name -> codebook or fitted weight, and bias.
+        keys: What they belong to (the model's digest, say); asked for again on reading.
+
+    Raises:
+        FileError: The file cannot be written; nothing is left behind.
+    """
+    head = {"format": _FORMAT, "keys": dict(keys), "layers": [_head(name, layer) for name, layer in weights.items()]}
+    arrays = {"head": np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)}
+    for index, layer in enumerate(weights.values()):
+        arrays.update({f"{index}.{part}": array for part, array in _parts(layer).items()})
+    write_bytes_atomically(path, npz_bytes(arrays))
+
+
+def read_weights(path: Path, keys: Mapping[str, str]) -> dict[str, CalibratedWeight]:
+    """Read calibrated weights, refusing those that belong to something else.
+
+    Args:
+        path: A file of `write_weights`.
+        keys: What they have to belong to; keys of the file that are not named here do not matter.
+
+    Returns:
+        Layer name -> codebook or fitted weight, and bias, in the order in which they were written.
+
+    Raises:
+        FileError: The file cannot be read or holds no weights.
+        RecordError: It belongs to something else; the message names what differs.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        head = json.loads(arrays["head"].tobytes())
+        _check_keys(path, {"format": str(head["format"]), **head["keys"]}, {"format": str(_FORMAT), **keys})
+        return {
+            layer["name"]: _from_parts(layer, {part: arrays.get(f"{index}.{part}") for part in _PART_NAMES})
+            for index, layer in enumerate(head["layers"])
+        }
+    except RecordError:
+        raise
+    except Exception as error:  # numpy, zipfile, zlib and json raise many kinds on damaged files
+        raise FileError(
+            f"The weights file {path} cannot be read: {error}.", remedy="Check the path, or write the file again."
+        ) from error
+
+
+def codebooks_json(weights: Mapping[str, CalibratedWeight]) -> str:
+    """The codebooks among weights as JSON text: shapes, levels, scales, biases as numbers, packed codes in base64.
+
+    Args:
+        weights: Layer name -> codebook and bias; layers without a codebook are left out.
+
+    Example:
+        >>> book = Codebook(
+        ...     tables=np.array([[[-1.0], [2.0]]], np.float32),
+        ...     codes=np.array([[0, 1, 1]], np.uint8),
+        ...     scales=np.array([0.5], np.float32),
+        ...     num_columns=3,
+        ...     rows_per_table=1,
+        ... )
+        >>> document = json.loads(codebooks_json({"fc": CalibratedWeight(book)}))
+        >>> document["layers"][0]["levels"], document["layers"][0]["codes"]
+        ([-1.0, 2.0], 'Bg==')
+    """
+    layers = []
+    for name, layer in weights.items():
+        if layer.codebook is None:
+            continue
+        parts = _parts(layer)
+        codes = base64.b64encode(parts.pop("codes").tobytes()).decode("ascii")
+        numbers = {part: array.reshape(-1).tolist() for part, array in parts.items()}
+        layers.append({**_head(name, layer), **numbers, "codes": codes})
+    return json.dumps({"format": _FORMAT, "layers": layers}, sort_keys=True)
+
+
+_CODEBOOK_PARTS = ("levels", "codes", "scales")
+_PART_NAMES = (*_CODEBOOK_PARTS, "weight", "bias")
+
+
+def _parts(layer: CalibratedWeight) -> dict[str, npt.NDArray[Any]]:
+    book = layer.codebook
+    found: dict[str, npt.NDArray[Any] | None] = {"weight": layer.weight, "bias": layer.bias}
+    if book is not None:
+        found |= {
+            "levels": book.tables.astype(book.level_type.value),
+            "codes": pack_codes(book.codes, book.code_bits),
+            "scales": book.scales.astype(book.scale_dtype),
+        }
+    return {part: array for part, array in found.items() if array is not None}
+
+
+def _head(name: str, layer: CalibratedWeight) -> dict[str, Any]:
+    """Which arrays a layer has, and what they do not say; tables, levels and vectors are the axes of the levels."""
+    book = layer.codebook
+    shape = (
+        {}
+        if book is None
+        else {
+            "rows": book.codes.shape[0],
+            "num_columns": book.num_columns,
+            "num_tables": book.tables.shape[0],
+            "num_levels": book.num_levels,
+            "vector_size": book.vector_size,
+            "rows_per_table": book.rows_per_table,
+            "level_type": str(book.level_type),
+            "code_bits": book.code_bits,
+        }
+    )
+    return {"name": name, "parts": sorted(_parts(layer)), **shape}
+
+
+def _from_parts(head: Mapping[str, Any], parts: Mapping[str, npt.NDArray[Any] | None]) -> CalibratedWeight:
+    if sorted(part for part, array in parts.items() if array is not None) != head["parts"]:
+        raise ValueError(f"arrays of layer {head['name']!r} are missing")
+    levels, codes, scales, weight, bias = (parts[part] for part in _PART_NAMES)
+    if levels is None or codes is None or scales is None:
+        return CalibratedWeight(weight=weight, bias=bias)
+    rows, vectors = head["rows"], -(-head["num_columns"] // head["vector_size"])
+    codebook = Codebook(
+        tables=levels.astype(np.float32).reshape(head["num_tables"], head["num_levels"], head["vector_size"]),
+        codes=unpack_codes(codes, head["code_bits"], rows * vectors).reshape(rows, vectors),
+        scales=scales.astype(np.float32),
+        num_columns=head["num_columns"],
+        rows_per_table=head["rows_per_table"],
+        level_type=LevelType(head["level_type"]),
+    )
+    return CalibratedWeight(codebook, weight, bias)
+
+
+def _check_keys(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    for name, value in wanted.items():
+        if stored.get(name) != value:
+            raise RecordError(
+                f"The weights file {path} was made for another {name}.",
+                remedy="Write it again, or use the file that belongs to this one.",
+            )

@@ -1,0 +1,92 @@
+"""Few levels of every input, weights float: chosen by the output's error, and weights fitted to them."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import amct_lite as amct
+from amct_lite.errors import ParameterError, RecordError
+from amct_lite.samples.digits.data import MODEL_FILE, load_split
+
+DIGITS = load_split()
+BATCHES = [DIGITS.calibration.images[start : start + 50] for start in range(0, 200, 50)]
+NUM_LEVELS = 6
+
+
+def plan(folder, *, output_aware=False, refit=False):
+    folder.mkdir(exist_ok=True)
+    config_file = folder / "config.json"
+    amct.create_quant_config(config_file, MODEL_FILE, batch_num=len(BATCHES), target="onnxruntime")
+    config = json.loads(config_file.read_text())
+    for block in config.values():
+        if isinstance(block, dict) and "weight_quant_params" in block:
+            nuq = {"target_compression_ratio": NUM_LEVELS / 256, "output_aware": output_aware}
+            block["activation_quant_params"]["nuq"] = nuq
+            block["weight_quant_params"] = {"wts_algo": "none", "refit": refit}
+    config_file.write_text(json.dumps(config))
+    return amct.init(config_file, MODEL_FILE, None, folder / "record.txt")
+
+
+def run(file, *, optimize=True):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": DIGITS.validation.images})[0].astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """(output_aware, refit) -> the files written."""
+    files = {}
+    for output_aware, refit in ((False, False), (True, False), (False, True), (True, True)):
+        folder = tmp_path_factory.mktemp("few_levels")
+        graph = plan(folder, output_aware=output_aware, refit=refit)
+        amct.calibrate(graph, BATCHES)
+        files[output_aware, refit] = amct.save_model(graph, "Both", folder / "digits").files
+    return files
+
+
+def test_each_brings_unseen_data_nearer_to_the_float_network(saved):
+    expected = run(MODEL_FILE)
+    errors = {
+        key: np.sum(np.square(run(files["fake_quant_model"]) - expected)) / np.sum(np.square(expected))
+        for key, files in saved.items()
+    }
+    assert errors[True, False] < errors[False, False]
+    assert errors[False, True] < errors[False, False]
+    assert errors[True, True] < min(errors[True, False], errors[False, True])
+
+
+def test_both_forms_give_the_same_numbers_whether_optimized_or_not(saved):
+    files = saved[True, True]
+    expected = run(files["fake_quant_model"], optimize=False)
+    for kind in ("fake_quant_model", "deploy_model"):
+        for optimize in (False, True):
+            found = run(files[kind], optimize=optimize)
+            assert np.allclose(found, expected, rtol=1e-4, atol=1e-4), (kind, optimize)
+
+
+def test_two_runs_give_the_same_record(saved, tmp_path):
+    again = plan(tmp_path, output_aware=True, refit=True)
+    amct.calibrate(again, BATCHES)
+    files = amct.save_model(again, "Deploy", tmp_path / "digits").files
+    assert files["deploy_model"].read_bytes() == saved[True, True]["deploy_model"].read_bytes()
+
+
+def test_a_record_without_its_weights_is_refused(tmp_path):
+    graph = plan(tmp_path, refit=True)
+    amct.calibrate(graph, BATCHES)
+    (tmp_path / "record.txt.weights.npz").unlink()
+    with pytest.raises(RecordError, match=r"no file record\.txt\.weights\.npz beside"):
+        amct.save_model(graph, "Deploy", tmp_path / "digits")
+
+
+@pytest.mark.parametrize("key", ["output_aware", "refit"])
+def test_what_reads_the_data_once_refuses_by_name(tmp_path, key):
+    graph = plan(tmp_path, **{key: True})
+    with pytest.raises(ParameterError, match=f'"{key}": true'):
+        amct.quantize_model(graph, tmp_path / "modified.onnx")
