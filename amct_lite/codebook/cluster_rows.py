@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, float_type, scale_type
+from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, ScaleFormat, float_type, scale_format
 from amct_lite.codebook.coordinate_descent import descend
 from amct_lite.codebook.exact_floats import best_float_levels
 from amct_lite.codebook.gptq import gptq_codes
@@ -178,12 +178,12 @@ def _stored(
             levels, scales = levels * scales.max(), np.maximum(scales / scales.max(), LEAST_SHARE)
         levels = levels.astype(level_type.value).astype(np.float64)
     tables = RowTables(levels, tables.table_of_row)
-    scale_dtype = scale_type(level_type, scales)
-    scales = scales.astype(scale_dtype).astype(np.float64)
+    stored_as = scale_format(level_type, scales)
+    scales = stored_as.rounded(scales)
     if level_type is LevelType.FLOAT32:
         pass  # nothing has moved
     elif moments is not None and spec.refine is Refine.LNQ:
-        scales, codes = _settle(weight, moments, scales, tables, codes, spec, scale_dtype)
+        scales, codes = _settle(weight, moments, scales, tables, codes, spec, stored_as)
     elif moments is not None:
         codes = descend(weight, moments, scales, tables, codes, max_sweeps=1)
     else:
@@ -221,14 +221,14 @@ def _settle(
     tables: RowTables,
     codes: IntpArray,
     spec: CodebookSpec,
-    scale_dtype: np.dtype[np.floating],
+    stored_as: ScaleFormat,
 ) -> tuple[Float64Array, IntpArray]:
     """Scales and codes in turns for levels that are rounded: every weight on a level has moved with it."""
     for _ in range(SETTLING_ROUNDS):
         if spec.channel_scales:
             fitted = fit_scales(weight, moments, scales, _decoded(tables, codes))
-            rounded = fitted.astype(scale_dtype).astype(np.float64)
-            scales = np.where(rounded > 0.0, rounded, scales)
+            rounded = stored_as.rounded(fitted)
+            scales = np.where((rounded > 0.0) & np.isfinite(rounded), rounded, scales)
         codes = descend(weight, moments, scales, tables, codes, max_sweeps=MAX_SWEEPS)
     return scales, codes
 

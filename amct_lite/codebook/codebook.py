@@ -1,5 +1,6 @@
 """A codebook: a weight as indices into a few levels, times a scale per output channel."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from amct_lite.errors import ParameterError
 
-__all__ = ["LEAST_SHARE", "Codebook", "LevelType", "float_type", "scale_type"]
+__all__ = ["LEAST_SHARE", "Codebook", "LevelType", "ScaleFormat", "float_type", "scale_format"]
 
 # Below 2**-14 float16 loses digits. The largest level lies well above that; a scale of 2**-20 of the largest one keeps
 # four bits, as many as the weights that it scales. Channels below that are dead: training drove them to zero.
@@ -17,7 +18,7 @@ LEAST_SHARE = 2.0**-20
 
 
 class LevelType(StrEnum):
-    """How the levels of a table are stored; scales are float32 beside float32 levels, else float16 if it holds them."""
+    """How the levels of a table are stored; scales are float32 beside float32 levels, else float16."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -30,8 +31,34 @@ class LevelType(StrEnum):
 
     @property
     def scale_dtype(self) -> np.dtype[np.floating]:
-        """The type in which scales are stored where it can hold them."""
+        """The type in which scales are stored."""
         return np.dtype(np.float32 if self is LevelType.FLOAT32 else np.float16)
+
+
+@dataclass(frozen=True)
+class ScaleFormat:
+    """How the scales of a codebook are stored: numbers of a type, all times the same power of two.
+
+    Attributes:
+        dtype: float32 or float16.
+        exponent: Of the power of two; 0 where the type holds the scales as they are.
+    """
+
+    dtype: np.dtype[np.floating]
+    exponent: int = 0
+
+    def stored(self, scales: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """The numbers to store, of the type."""
+        with np.errstate(over="ignore"):
+            return np.ldexp(scales.astype(np.float64), -self.exponent).astype(self.dtype)
+
+    def loaded(self, stored: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """The scales that stored numbers stand for."""
+        return np.ldexp(stored.astype(np.float64), self.exponent)
+
+    def rounded(self, scales: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """What comes back of scales."""
+        return self.loaded(self.stored(scales))
 
 
 @dataclass(frozen=True)
@@ -87,18 +114,23 @@ class Codebook:
         return max(1, (self.num_levels - 1).bit_length())
 
     @property
-    def scale_dtype(self) -> np.dtype[np.floating]:
-        """The type in which the scales are stored: float16 where it holds all of them exactly, else float32."""
+    def scale_format(self) -> ScaleFormat:
+        """How the scales are stored: as floats of 16 bits where these hold all of them exactly, else of 32."""
         short = self.level_type.scale_dtype
-        with np.errstate(over="ignore"):
-            exact = np.array_equal(self.scales, self.scales.astype(short).astype(np.float32))
-        return short if exact else np.dtype(np.float32)
+        for wanted in (ScaleFormat(short), scale_format(self.level_type, self.scales)):
+            if np.array_equal(wanted.rounded(self.scales), self.scales):
+                return wanted
+        return ScaleFormat(np.dtype(np.float32))
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of codes, tables and scales together, as `packed_weight` stores them."""
         code_bytes = -(-self.codes.size * self.code_bits // 8)
-        return code_bytes + self.tables.size * self.level_type.size_bytes + self.scales.size * self.scale_dtype.itemsize
+        return (
+            code_bytes
+            + self.tables.size * self.level_type.size_bytes
+            + self.scales.size * self.scale_format.dtype.itemsize
+        )
 
     def decode(self) -> npt.NDArray[np.float32]:
         """The weights that every form must give, float32 array, shape (rows, num_columns).
@@ -133,12 +165,17 @@ def float_type(wanted: LevelType, levels: npt.NDArray[np.float64], scales: npt.N
     return wanted if fits or largest == 0.0 else LevelType.FLOAT32
 
 
-def scale_type(level_type: LevelType, scales: npt.NDArray[np.float64]) -> np.dtype[np.floating]:
-    """The type for scales beside levels of a type: float16 only where the smallest keeps four bits.
+def scale_format(level_type: LevelType, scales: npt.NDArray[np.floating]) -> ScaleFormat:
+    """The format for scales beside levels of a type: with a shared exponent where float16 alone loses their digits.
 
     Args:
         level_type: How the levels are stored.
-        scales: float64 array, any shape, positive.
+        scales: Float array, any shape, positive.
     """
-    fits = scales.min() >= LEAST_SHARE and scales.max() <= np.finfo(np.float16).max
-    return level_type.scale_dtype if fits else np.dtype(np.float32)
+    if level_type.scale_dtype == np.float32:
+        return ScaleFormat(level_type.scale_dtype)
+    largest = float(scales.max())
+    if scales.min() >= LEAST_SHARE and largest <= float(np.finfo(np.float16).max):
+        return ScaleFormat(level_type.scale_dtype)
+    # The largest one lands just below float16's own limit, so that those far smaller keep all their digits.
+    return ScaleFormat(level_type.scale_dtype, math.frexp(largest)[1] - 15)

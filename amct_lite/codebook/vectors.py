@@ -8,7 +8,7 @@ whole vectors (van Baalen et al. 2024, "GPTVQ: The Blessing of Dimensionality fo
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, float_type, scale_type
+from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, float_type, scale_format
 from amct_lite.codebook.gptq import inverse_factor
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.errors import ParameterError
@@ -69,7 +69,7 @@ def cluster_vectors(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64A
     if level_type is not LevelType.FLOAT32:
         scales = np.maximum(scales, LEAST_SHARE * scales.max())
     scales = scales * step
-    scales = scales.astype(scale_type(level_type, scales)).astype(np.float64)
+    scales = scale_format(level_type, scales).rounded(scales)
     stored_scales = scales.astype(np.float32)
     if spec.refine is Refine.GPTQ and quadratic is not None:
         codes = _feed_back(padded, quadratic, scales, tables, table_of_row)

@@ -46,11 +46,12 @@ def packed_weight(
     levels = _levels(editor, codebook, name)
     if codebook.level_type is not LevelType.FLOAT32:
         levels = editor.insert(before, "Cast", [levels], f"{name}.levels.float", {"to": _FLOAT})
-    stored_scales = codebook.scales.astype(codebook.scale_dtype)
-    scales = stored_scales if codebook.scales.size > 1 else None
-    if scales is None and codebook.scales[0] != 1:
-        # One scale for all rows: levels are fewer than weights, and the product is the same number.
-        scale = editor.constant(f"{name}.scale", codebook.scales.reshape(()))
+    scales = codebook.scale_format.stored(codebook.scales) if codebook.scales.size > 1 else None
+    # Levels are fewer than weights. They take the one scale for all rows; or what scales of their own have in common,
+    # a power of two, which changes no digit of the product.
+    common = codebook.scales[0] if scales is None else np.float32(2.0**codebook.scale_format.exponent)
+    if common != 1:
+        scale = editor.constant(f"{name}.scale", np.asarray(common))
         levels = editor.insert(before, "Mul", [levels, scale], f"{name}.levels.scaled")
     return _placed(editor, before, codebook, layout, levels, scales, name)
 
@@ -90,11 +91,26 @@ def int8_weight(editor: GraphEditor, before: ir.Node, codebook: Codebook, layout
     else:
         levels = _levels(editor, codebook, name)
         values = _placed(editor, before, codebook, layout, levels, None, f"{name}.values")
-    scales = codebook.scales if codebook.scales.size > 1 else codebook.scales.reshape(())
-    scale = editor.constant(f"{name}.scale", scales)
-    zero_point = editor.constant(f"{name}.zero_point", np.zeros(scales.shape, np.int8))
-    attributes = {"axis": axis} if scales.ndim else {}
+    scale, shape = _scale_operand(editor, before, codebook, name)
+    zero_point = editor.constant(f"{name}.zero_point", np.zeros(shape, np.int8))
+    attributes = {"axis": axis} if shape else {}
     return editor.insert(before, "DequantizeLinear", [values, scale, zero_point], name, attributes)
+
+
+def _scale_operand(
+    editor: GraphEditor, before: ir.Node, codebook: Codebook, name: str
+) -> tuple[ir.Value, tuple[int, ...]]:
+    """(the float32 scales that DequantizeLinear takes, their shape); they are folded from the 16 bits stored."""
+    stored_as = codebook.scale_format
+    if codebook.scales.size == 1 or stored_as.dtype == np.float32:
+        scales = codebook.scales if codebook.scales.size > 1 else codebook.scales.reshape(())
+        return editor.constant(f"{name}.scale", scales), scales.shape
+    stored = editor.constant(f"{name}.scales", stored_as.stored(codebook.scales))
+    scale = editor.insert(before, "Cast", [stored], f"{name}.scales.float", {"to": _FLOAT})
+    if stored_as.exponent:
+        common = editor.constant(f"{name}.scale", np.float32(2.0**stored_as.exponent))
+        scale = editor.insert(before, "Mul", [scale, common], f"{name}.scales.scaled")
+    return scale, codebook.scales.shape
 
 
 def dense_weight(

@@ -1,9 +1,9 @@
 """What calibration makes of weights and does not fit into a record: codebooks, fitted weights, biases.
 
 An .npz holds for layer number i its codebook as the arrays `i.levels` (in the type that the levels are stored in),
-`i.codes` (packed, as `amct_lite.codebook.packing` says) and `i.scales`, or its fitted float weight as `i.weight`, and
-`i.bias` where there is one; `head` is JSON text in UTF-8 with the layers' names and shapes in that order. The same
-weights give the same bytes. Runtimes that decode codebooks themselves find all they need here.
+`i.codes` (packed, as `amct_lite.codebook.packing` says) and `i.scales` (times 2**scale_exponent), or its fitted float
+weight as `i.weight`, and `i.bias` where there is one; `head` is JSON text in UTF-8 with the layers' names and shapes
+in that order. The same weights give the same bytes. Runtimes that decode codebooks themselves find all they need here.
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook, LevelType, ScaleFormat
 from amct_lite.codebook.packing import pack_codes, unpack_codes
 from amct_lite.errors import FileError, RecordError
 from amct_lite.files.atomic import write_bytes_atomically
@@ -137,7 +137,7 @@ def _parts(layer: CalibratedWeight) -> dict[str, npt.NDArray[Any]]:
         found |= {
             "levels": book.tables.astype(book.level_type.value),
             "codes": pack_codes(book.codes, book.code_bits),
-            "scales": book.scales.astype(book.scale_dtype),
+            "scales": book.scale_format.stored(book.scales),
         }
     return {part: array for part, array in found.items() if array is not None}
 
@@ -157,6 +157,7 @@ def _head(name: str, layer: CalibratedWeight) -> dict[str, Any]:
             "rows_per_table": book.rows_per_table,
             "level_type": str(book.level_type),
             "code_bits": book.code_bits,
+            "scale_exponent": book.scale_format.exponent,
         }
     )
     return {"name": name, "parts": sorted(_parts(layer)), **shape}
@@ -172,7 +173,7 @@ def _from_parts(head: Mapping[str, Any], parts: Mapping[str, npt.NDArray[Any] | 
     codebook = Codebook(
         tables=levels.astype(np.float32).reshape(head["num_tables"], head["num_levels"], head["vector_size"]),
         codes=unpack_codes(codes, head["code_bits"], rows * vectors).reshape(rows, vectors),
-        scales=scales.astype(np.float32),
+        scales=ScaleFormat(scales.dtype, head["scale_exponent"]).loaded(scales).astype(np.float32),
         num_columns=head["num_columns"],
         rows_per_table=head["rows_per_table"],
         level_type=LevelType(head["level_type"]),

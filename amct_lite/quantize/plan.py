@@ -57,6 +57,11 @@ class LayerPlan:
         return self.config is not None and not isinstance(self.config.activation_quant_params, FloatActivationParams)
 
     @property
+    def refines_codebook(self) -> bool:
+        """Whether the codebook is chosen on samples."""
+        return self.codebook is not None and self.codebook.refine is not Refine.NONE
+
+    @property
     def refits_weight(self) -> bool:
         """Whether the float weight is fitted to the quantized input."""
         return isinstance(self.weight_params, FloatWeightParams) and self.weight_params.refit
@@ -66,6 +71,11 @@ class LayerPlan:
         """Whether the input's levels are chosen by the error at the output."""
         nuq = None if self.config is None else self.config.activation_quant_params.nuq
         return nuq is not None and nuq.output_aware and self.layer.weight is not None
+
+    @property
+    def fits_bias(self) -> bool:
+        """Whether the bias takes back what quantization does to the mean output, where the operator has one."""
+        return self.refits_weight or self.refines_codebook
 
     @property
     def keeps_zero(self) -> bool:
@@ -81,7 +91,7 @@ class LayerPlan:
     @property
     def sample_use(self) -> str | None:
         """The key of the config that asks for samples; None where none does."""
-        if self.codebook is not None and self.codebook.refine is not Refine.NONE:
+        if self.codebook is not None and self.refines_codebook:
             return f'"refine": "{self.codebook.refine}"'
         if self.refits_weight:
             return '"refit": true'

@@ -18,7 +18,7 @@ from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.least_squares import output_power
 from amct_lite.codebook.output_levels import LevelsAndBounds, OutputResponse, levels_for_output
 from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
-from amct_lite.codebook.specification import CodebookSpec, Refine
+from amct_lite.codebook.specification import CodebookSpec
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.fake_quant import fake_quantizer
 from amct_lite.files.record import LayerRecord
@@ -111,9 +111,7 @@ class _ClosedLoop:
         key = self._input_key(plan.layer)
         record = self.records[plan.layer.name]
         if key not in self._levels:
-            readers = [
-                other.layer for other in plans if other.has_output_aware_levels and self._input_key(other.layer) == key
-            ]
+            readers = [one for one in plans if one.has_output_aware_levels and self._input_key(one.layer) == key]
             self._levels[key] = levels_for_output(
                 np.array(record.activation_cluster),
                 sum_of(map(self._response, readers)),
@@ -132,7 +130,7 @@ class _ClosedLoop:
     def _fit_weight(self, plan: LayerPlan, tied: Sequence[LayerPlan]) -> None:
         """The layer's codebook or fitted weight, and its bias, where it asks for them."""
         layer, name = plan.layer, plan.layer.name
-        if plan.codebook is not None and plan.codebook.refine is not Refine.NONE:
+        if plan.codebook is not None and plan.refines_codebook:
             moments = self._moments(layer)
             codebook = self._codebook(layer, plan.codebook, moments, tied)
             bias = self._bias(layer, codebook.decode(), moments)
@@ -149,7 +147,8 @@ class _ClosedLoop:
         if record.scale_d is not None:
             self._replacer.replace_activation(quantize_input(layer, record))
 
-    def _response(self, layer: Layer) -> OutputResponse:
+    def _response(self, plan: LayerPlan) -> OutputResponse:
+        layer = plan.layer
         assert layer.weight is not None
         record = self.records[layer.name]
         assert record.scale_d is not None
@@ -158,7 +157,7 @@ class _ClosedLoop:
             to_rows(self._model.weight(layer.weight), layer),
             Grid(record.scale_d, record.offset_d),
             self._input_pairs(layer),
-            takes_bias=self._takes_bias(layer),
+            takes_bias=plan.fits_bias and self._takes_bias(layer),
             seed=self._model.layers.index(layer),
         )
 

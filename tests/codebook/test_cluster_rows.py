@@ -63,7 +63,9 @@ def check_contract(book, spec, rows):
     gives_way = [LevelType.FLOAT32] if spec.level_type is LevelType.FLOAT16 else []
     assert book.level_type in (spec.level_type, *gives_way)
     assert book.rows_per_table == (spec.rows_per_table or len(rows))
-    if book.level_type is spec.level_type and book.scale_dtype == spec.level_type.scale_dtype:
+    if spec.level_type is LevelType.INT8:
+        assert book.scale_format.dtype == np.float16
+    if book.level_type is spec.level_type and book.scale_format.dtype == spec.level_type.scale_dtype:
         assert book.stored_bytes == spec.stored_bytes(*rows.shape)
     assert book.code_bits == spec.code_bits
     stored = book.tables.astype(spec.level_type.value)

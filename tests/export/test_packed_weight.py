@@ -54,11 +54,16 @@ def codebook_of(
     if level_type is LevelType.INT8:
         tables = rng.integers(-128, 128, shape)
     codes = rng.integers(0, num_levels, (layout.rows, -(-layout.columns // vector_size))).astype(np.uint8)
-    of_scales = {"rows": rng.uniform(0.5, 2, layout.rows), "one": np.array([0.3]), "unit": np.ones(1)}
+    of_scales = {
+        "rows": rng.uniform(0.5, 2, layout.rows).astype(level_type.scale_dtype),
+        "tiny": rng.integers(1025, 2048, layout.rows) * 2.0**-40,
+        "one": np.array([0.3]).astype(level_type.scale_dtype),
+        "unit": np.ones(1),
+    }
     return Codebook(
         tables.astype(np.float32),
         codes,
-        of_scales[scales].astype(level_type.scale_dtype).astype(np.float32),
+        of_scales[scales].astype(np.float32),
         layout.columns,
         rows_per_table,
         level_type,
@@ -131,7 +136,7 @@ def test_several_tables(name, num_tables, num_levels, load, tmp_path):
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("vector_size", [2, 4])
-@pytest.mark.parametrize("scales", ["rows", "one"])
+@pytest.mark.parametrize("scales", ["rows", "tiny", "one"])
 def test_vectors(name, vector_size, scales, load, tmp_path):
     for num_tables, num_levels in ((1, 100), (2, 16)):
         options = {"num_tables": num_tables, "num_levels": num_levels, "scales": scales}
@@ -139,7 +144,7 @@ def test_vectors(name, vector_size, scales, load, tmp_path):
 
 
 @pytest.mark.parametrize("level_type", LevelType)
-@pytest.mark.parametrize("scales", ["rows", "one", "unit"])
+@pytest.mark.parametrize("scales", ["rows", "tiny", "one", "unit"])
 @pytest.mark.parametrize("name", ["conv_odd", "conv_transpose_grouped", "gemm"])
 def test_every_type_of_levels_and_scales(level_type, scales, name, load, tmp_path):
     assert_folds_to(*packed(load(name), level_type=level_type, scales=scales), tmp_path)
@@ -195,7 +200,7 @@ def test_a_codebook_of_another_layer_is_refused(load):
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "conv_transpose_grouped"])
 @pytest.mark.parametrize("num_levels", [3, 16, 256])
-@pytest.mark.parametrize("scales", ["rows", "one"])
+@pytest.mark.parametrize("scales", ["rows", "tiny", "one"])
 def test_int8_weights_decode_bit_by_bit(name, num_levels, scales, load):
     options = {"num_levels": num_levels, "scales": scales, "level_type": LevelType.INT8}
     graph, weight = packed(load(name), int8_weight, **options)
