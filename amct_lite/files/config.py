@@ -1,13 +1,23 @@
 """The quantization config as data: one source for the JSON file, its checks, and its published schema.
 
 Keys, defaults and order are AMCT's (its manual, "create_quant_config"); what we add is "target", "auto_nuq",
-"act_algo": "minmax" and "none", "wts_algo": "codebook_quantize", "nuq" among the activation's parameters, and
+the other range algorithms, "auto" and "none" as "act_algo", "wts_algo": "codebook_quantize", "nuq" among the activation's parameters, and
 "entropy_weight" among the weights'.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from amct_lite.files.codebook_params import CodebookParams
 from amct_lite.files.strict_model import StrictModel as _Strict
@@ -16,6 +26,7 @@ __all__ = [
     "ActivationQuantParams",
     "ArqParams",
     "AutoNuqOptions",
+    "AutoParams",
     "CodebookParams",
     "FloatActivationParams",
     "FloatWeightParams",
@@ -43,11 +54,18 @@ class NuqActivationParams(_Strict):
 
 
 class _ActivationParams(_Strict):
-    num_bits: Literal[8] = 8
+    num_bits: Literal[8, 16] = 8
     asymmetric: bool | None = Field(
         default=None, description="Whether the grid has an offset; overrides activation_offset where given."
     )
     nuq: NuqActivationParams | None = Field(default=None, description="Cluster the levels of the quantized tensor.")
+
+
+    @model_validator(mode="after")
+    def _nuq_is_for_8_bits(self) -> Self:
+        if self.nuq is not None and self.num_bits != 8:
+            raise ValueError("nuq clusters the 256 levels of 8 bits: num_bits must be 8 beside it")
+        return self
 
 
 class IfmrParams(_ActivationParams):
@@ -83,6 +101,47 @@ class MinMaxParams(_ActivationParams):
     act_algo: Literal["minmax"]
 
 
+class HfmgParams(_ActivationParams):
+    """Range by AMCT's HFMG: values are given up from both ends while the squared error falls."""
+
+    act_algo: Literal["hfmg"]
+    num_of_bins: Literal[1024, 2048, 4096, 8192] = Field(default=4096, description="Bins over the range, at most.")
+
+
+class PercentileParams(_ActivationParams):
+    """Range between two percentiles of the values seen."""
+
+    act_algo: Literal["percentile"]
+    max_percentile: float = Field(default=0.9999, gt=0.5, le=1)
+    min_percentile: float = Field(default=0.9999, gt=0.5, le=1)
+
+
+class EntropyParams(_ActivationParams):
+    """Range with the least Kullback-Leibler divergence between the values and their quantized twins."""
+
+    act_algo: Literal["entropy"]
+    num_of_bins: Literal[1024, 2048, 4096, 8192] = Field(default=2048, description="Bins over the range, at most.")
+
+
+class MseParams(_ActivationParams):
+    """Range with the least squared error, both ends searched."""
+
+    act_algo: Literal["mse"]
+
+
+class MovingAverageParams(_ActivationParams):
+    """Exponential moving averages of the batches' extremes: the one range that depends on the batches' order."""
+
+    act_algo: Literal["moving_average"]
+    averaging_constant: float = Field(default=0.1, gt=0, le=1, description="Weight of a new batch against all before.")
+
+
+class AutoParams(_ActivationParams):
+    """The range, of those that the other algorithms find, with the least error at the outputs that it reaches."""
+
+    act_algo: Literal["auto"]
+
+
 class FloatActivationParams(_Strict):
     """The layer's input stays float; only its weights are compressed."""
 
@@ -100,29 +159,36 @@ def _activation_algorithm(value: Any) -> str | None:
 
 ActivationQuantParams = Annotated[
     Annotated[IfmrParams, Tag("ifmr")]
+    | Annotated[HfmgParams, Tag("hfmg")]
     | Annotated[MinMaxParams, Tag("minmax")]
+    | Annotated[MovingAverageParams, Tag("moving_average")]
+    | Annotated[PercentileParams, Tag("percentile")]
+    | Annotated[EntropyParams, Tag("entropy")]
+    | Annotated[MseParams, Tag("mse")]
+    | Annotated[AutoParams, Tag("auto")]
     | Annotated[FloatActivationParams, Tag("none")],
     Discriminator(_activation_algorithm),
 ]
 
 
 class _WeightParams(_Strict):
-    num_bits: Literal[8] = 8
     channel_wise: bool | None = Field(
         default=None, description="A scale per output channel; by default where the layer's type allows it."
     )
 
 
 class ArqParams(_WeightParams):
-    """Uniform int8 weights: symmetric, from minus to plus the largest magnitude."""
+    """Uniform weights: symmetric, from minus to plus the largest magnitude."""
 
     wts_algo: Literal["arq_quantize"] = "arq_quantize"
+    num_bits: Literal[4, 5, 6, 7, 8] = Field(default=8, description="Width of a level; stored as int8 all the same.")
 
 
 class NuqParams(_WeightParams):
     """Non-uniform int8 weights: the best `num_steps` of the 256 levels."""
 
     wts_algo: Literal["nuq_quantize"]
+    num_bits: Literal[8] = 8
     num_steps: int = Field(default=32, ge=2, le=256, description="Levels kept; AMCT's devices take 16 or 32.")
     num_of_iteration: int = Field(
         default=1, ge=0, le=5, description="How often clustering and re-fitting of the scale alternate."
@@ -238,6 +304,8 @@ _AMCT_ORDER = (
     "min_percentile",
     "search_range",
     "search_step",
+    "num_of_bins",
+    "averaging_constant",
     "act_algo",
     "wts_algo",
     "channel_wise",
