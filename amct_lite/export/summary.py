@@ -191,7 +191,7 @@ def _layer_summary(
     count = layer.num_weights if own_weight else 0
     activation_levels = None
     if quantized is not None and quantized.grid is not None:
-        activation_levels = len(quantized.activation_levels or range(256))
+        activation_levels = len(quantized.activation_levels or range(2**quantized.grid.num_bits))
     if quantized is not None and quantized.codebook is not None:
         return _codebook_summary(model, quantized, count, activation_levels)
     if quantized is None or quantized.weight is None or layer.weight is None:

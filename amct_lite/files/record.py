@@ -27,7 +27,11 @@ __all__ = ["LayerRecord", "codebook_file", "read_record", "write_record"]
 # AMCT refuses scales outside (DBL_EPSILON, 1 / DBL_EPSILON).
 _SMALLEST_SCALE = 2.220446049250313e-16
 _INT8 = range(-128, 128)
+_INT16 = range(-(2**15), 2**15)
 _FLOAT = "FLOAT"
+# AMCT's names of widths; those of int8 may be left out.
+_ACTIVATION_TYPES = {"": 8, "INT8": 8, "INT16": 16}
+_WEIGHT_TYPES = {"": 8, **{f"INT{bits}": bits for bits in range(4, 9)}}
 _SHAPE_FIELDS = ("channels", "height", "width")
 _REMEDY = "Correct the file, or calibrate again."
 
@@ -51,6 +55,8 @@ class LayerRecord:
         codebook: What the weights become in place of scale_w; None where they do not become a codebook.
         bias: float32 array, shape (out_channels,): the bias that goes with the codebook; None for the layer's own.
         float_weights: True where the weights stay float and only the activation is quantized.
+        activation_bits: Width of the activation grid's levels, 8 or 16; AMCT's act_type.
+        weight_bits: Width of a uniform weight's levels, 4 to 8; AMCT's wts_type.
     """
 
     scale_d: float | None = None
@@ -64,6 +70,8 @@ class LayerRecord:
     input_shape: tuple[int, ...] = ()
     skip_fusion: bool = False
     float_weights: bool = False
+    activation_bits: int = 8
+    weight_bits: int = 8
     codebook: Codebook | None = dataclasses.field(default=None, compare=False)
     bias: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
 
@@ -147,6 +155,10 @@ def _fill(message: Any, record: LayerRecord) -> None:
         message.skip_fusion = True
     if record.float_weights:
         message.wts_type = _FLOAT
+    elif record.weight_bits != 8:
+        message.wts_type = f"INT{record.weight_bits}"
+    if record.activation_bits != 8:
+        message.act_type = f"INT{record.activation_bits}"
 
 
 def _from_message(message: Any) -> LayerRecord:
@@ -162,7 +174,14 @@ def _from_message(message: Any) -> LayerRecord:
         input_shape=tuple(getattr(message, field) for field in _SHAPE_FIELDS if message.HasField(field)),
         skip_fusion=message.skip_fusion,
         float_weights=message.wts_type == _FLOAT,
+        activation_bits=_activation_bits(message),
+        weight_bits=_WEIGHT_TYPES.get(message.wts_type, 8),
     )
+
+
+def _activation_bits(message: Any) -> int:
+    # AMCT's older records say dst_type.
+    return _ACTIVATION_TYPES.get(message.act_type or message.dst_type, 8)
 
 
 def _mistake(entry: Any) -> tuple[str | None, str]:
@@ -174,8 +193,9 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
     for scale in scales:
         if not (math.isfinite(scale) and _SMALLEST_SCALE < scale < 1 / _SMALLEST_SCALE):
             return f"a scale of {scale!r} is not within (2.2e-16, 4.5e15).", f"{_REMEDY[:-1]}, or skip the layer."
-    if message.offset_d not in _INT8:
-        return f"offset_d must be in [-128, 127], but is {message.offset_d}.", _REMEDY
+    allowed = _INT8 if _activation_bits(message) == 8 else _INT16
+    if message.offset_d not in allowed:
+        return f"offset_d must be in [{allowed[0]}, {allowed[-1]}], but is {message.offset_d}.", _REMEDY
     if any(message.offset_w) or len(message.offset_w) not in (0, len(message.scale_w)):
         return "offset_w must be 0, once for each scale_w.", _REMEDY
     shifts = list(message.shift_bit)
@@ -193,15 +213,21 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
         return "cluster_cost must be finite and not negative, once for each cluster.", _REMEDY
     if message.wts_type == _FLOAT and (message.scale_w or message.cluster):
         return "scale_w and cluster are for quantized weights, but wts_type is FLOAT.", _REMEDY
-    return _unsupported(message), "Quantize the layer with amct_lite, which writes int8 without balancing."
+    return _unsupported(message), "Quantize the layer with amct_lite, which writes no such entries."
 
 
 def _unsupported(message: Any) -> str | None:
     """What AMCT would do to the layer and amct_lite would not: numbers would come out wrong without a word."""
     if message.tensor_balance_factor:
         return "tensor_balance_factor is not supported."
-    for field in ("dst_type", "act_type", "wts_type"):
-        taken = ("", "INT8", _FLOAT) if field == "wts_type" else ("", "INT8")
-        if getattr(message, field) not in taken:
-            return f"{field} must be INT8, but is {getattr(message, field)}."
+    kinds = {"dst_type": _ACTIVATION_TYPES, "act_type": _ACTIVATION_TYPES, "wts_type": {**_WEIGHT_TYPES, _FLOAT: 0}}
+    for field, known in kinds.items():
+        found = getattr(message, field)
+        if found not in known:
+            names = ", ".join(name for name in known if name)
+            return f"{field} must be one of {names}, but is {found}."
+    if _activation_bits(message) != 8 and message.activation_cluster:
+        return "activation_cluster is for activations of 8 bits."
+    if _WEIGHT_TYPES.get(message.wts_type, 8) != 8 and message.cluster:
+        return "cluster is for weights of 8 bits."
     return None

@@ -16,7 +16,7 @@ from amct_lite.codebook.lookup import levels_to_keep
 from amct_lite.codebook.specification import Refine
 from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import CalibrationError, ParameterError
-from amct_lite.files.config import FloatActivationParams, FloatWeightParams, NuqActivationParams, NuqParams
+from amct_lite.files.config import ArqParams, FloatActivationParams, FloatWeightParams, NuqActivationParams, NuqParams
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
@@ -63,8 +63,15 @@ def make_records(model: Model, plans: Sequence[LayerPlan], statistics: Statistic
             activation_cluster=() if grid is None else _activation_cluster(plan, grid, statistics),
             codebook=codebooks.get(name),
             float_weights=isinstance(plan.weight_params, FloatWeightParams),
+            activation_bits=8 if grid is None else grid.num_bits,
+            weight_bits=_weight_bits(plan),
         )
     return records
+
+
+def _weight_bits(plan: LayerPlan) -> int:
+    """Width of a uniform weight's levels; 8 where the weight is none."""
+    return plan.weight_params.num_bits if isinstance(plan.weight_params, ArqParams) else 8
 
 
 def _plain_codebooks(model: Model, plans: Sequence[LayerPlan]) -> dict[str, Codebook]:
@@ -88,7 +95,7 @@ def activation_grid(plan: LayerPlan, statistics: Statistics) -> Grid:
     params = plan.config.activation_quant_params
     if isinstance(params, FloatActivationParams):
         raise ParameterError(f"The input of layer {plan.layer.name!r} stays float: it has no grid.")
-    snapshot = statistics.histogram(plan.layer).snapshot()
+    snapshot = statistics.snapshot(plan.layer)
     if snapshot.total == 0:
         raise CalibrationError(
             f"Its input {plan.layer.activation!r} had no values in any batch.",
@@ -168,7 +175,7 @@ def _group_factors(
 ) -> _WeightFactors:
     params = group[0].weight_params
     axis = group[0].layer.output_channel_axis if group[0].channel_wise else None
-    scales = weight_scales(weight, axis=axis)
+    scales = weight_scales(weight, axis=axis, num_bits=_weight_bits(group[0]))
     if not isinstance(params, NuqParams):
         return _WeightFactors(_raise_for_biases(model, scales, group, grids))
     found = _clustered(weight, scales, axis, params, params.num_of_iteration)

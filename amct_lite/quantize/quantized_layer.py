@@ -28,8 +28,8 @@ class QuantizedLayer:
         layer: The layer.
         grid: Grid of its activation; None where that stays float.
         activation_levels: The levels that activation NUQ keeps, ascending; None without it.
-        weight: int8 array of the stored weight's shape; None for a layer without weights or with float ones, and
-            where the levels of its codebook are no int8 values.
+        weight: int8 array of the stored weight's shape, whatever the width of its levels; None for a layer without
+            weights or with float ones, and where the levels of its codebook are no int8 values.
         scale_w: float32 array of shape (out_channels,) or (1,); empty for a layer without weights.
         weight_levels: The levels that weight NUQ keeps, ascending; None without it.
         bias: int32 array of shape (out_channels,) at scale_w * scale_d; None without a constant bias, and where
@@ -37,6 +37,7 @@ class QuantizedLayer:
         codebook: The codebook that the weight is; None where it is none.
         float_bias: float32 array of shape (out_channels,) that takes the place of the layer's own bias; None where
             that stays, or `bias` does.
+        weight_bits: Width of the levels in `weight`, 4 to 8.
     """
 
     layer: Layer
@@ -48,6 +49,7 @@ class QuantizedLayer:
     bias: npt.NDArray[np.int32] | None
     codebook: Codebook | None = None
     float_bias: npt.NDArray[np.float32] | None = None
+    weight_bits: int = 8
 
     @property
     def has_weight(self) -> bool:
@@ -158,7 +160,7 @@ def quantize_input(layer: Layer, record: LayerRecord) -> QuantizedLayer:
     """Apply a record to the input of a layer alone; its weight and bias stay float."""
     return QuantizedLayer(
         layer=layer,
-        grid=None if record.scale_d is None else Grid(scale=record.scale_d, offset=record.offset_d),
+        grid=None if record.scale_d is None else Grid(record.scale_d, record.offset_d, record.activation_bits),
         activation_levels=record.activation_cluster or None,
         weight=None,
         scale_w=np.empty(0, np.float32),
@@ -176,11 +178,18 @@ def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord)
     if record.cluster:
         weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis, costs=record.cluster_cost)
     else:
-        weight = quantize_weight(values, scale_w, axis=axis)
+        weight = quantize_weight(values, scale_w, axis=axis, num_bits=record.weight_bits)
     bias = None
     if layer.bias is not None and record.scale_d is not None:
         bias = _quantize_bias(layer, model.weight(layer.bias).reshape(-1), scale_w, record.scale_d)
-    return replace(quantized, weight=weight, scale_w=scale_w, weight_levels=record.cluster or None, bias=bias)
+    return replace(
+        quantized,
+        weight=weight,
+        scale_w=scale_w,
+        weight_levels=record.cluster or None,
+        bias=bias,
+        weight_bits=record.weight_bits,
+    )
 
 
 def _with_codebook(model: Model, quantized: QuantizedLayer, record: LayerRecord, codebook: Codebook) -> QuantizedLayer:
@@ -248,7 +257,7 @@ def _same_codebook(first: Codebook | None, second: Codebook | None) -> bool:
 
 
 def _weight_factors(record: LayerRecord) -> tuple[object, ...]:
-    return record.scale_w, record.cluster, record.cluster_cost, record.float_weights
+    return record.scale_w, record.cluster, record.cluster_cost, record.float_weights, record.weight_bits
 
 
 def _check_scales(layer: Layer, scale_w: npt.NDArray[np.float32]) -> None:
