@@ -1,6 +1,7 @@
 """The scale/offset record on disk: AMCT's protobuf text, read with its checks and written whole.
 
 Codebooks do not fit into it: they stand beside it in `{record}.codebooks.npz`, which knows which record it belongs to.
+Why ranges were chosen stands beside it too, in `{record}.ranges.json`.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.codebook_file import read_codebooks, write_codebooks
 from amct_lite.files.json_document import read_text
 from amct_lite.files.protos import message_class
+from amct_lite.files.range_file import RangeChoice, range_file, read_ranges, write_ranges
 
 __all__ = ["LayerRecord", "codebook_file", "read_record", "write_record"]
 
@@ -52,6 +54,7 @@ class LayerRecord:
         activation_cluster: The int8 levels that NUQ keeps for the activations, ascending; () without NUQ.
         input_shape: (channels, height, width) of the layer's input, () where unknown.
         skip_fusion: True where nothing was folded into the layer.
+        range_choice: How "auto" chose the activation's range; None with other algorithms.
         codebook: What the weights become in place of scale_w; None where they do not become a codebook.
         bias: float32 array, shape (out_channels,): the bias that goes with the codebook; None for the layer's own.
         float_weights: True where the weights stay float and only the activation is quantized.
@@ -72,6 +75,7 @@ class LayerRecord:
     float_weights: bool = False
     activation_bits: int = 8
     weight_bits: int = 8
+    range_choice: RangeChoice | None = dataclasses.field(default=None, compare=False)
     codebook: Codebook | None = dataclasses.field(default=None, compare=False)
     bias: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
 
@@ -93,6 +97,11 @@ def write_record(records: Mapping[str, LayerRecord], path: Path) -> None:
         # Before the record: a process that dies in between leaves codebooks that the old record does not know.
         write_codebooks(codebook_file(path), codebooks, {"record": _digest(text)})
     write_text_atomically(path, text)
+    choices = {name: record.range_choice for name, record in records.items() if record.range_choice is not None}
+    if choices:
+        write_ranges(range_file(path), choices, _digest(text))
+    else:
+        range_file(path).unlink(missing_ok=True)
     if not codebooks:
         codebook_file(path).unlink(missing_ok=True)
 
@@ -130,6 +139,9 @@ def read_record(path: Path) -> dict[str, LayerRecord]:
         if mistake is not None:
             raise RecordError(f"The record file {path}: {mistake}", layer=entry.key or None, remedy=remedy)
         records[entry.key] = _from_message(entry.value)
+    for name, choice in read_ranges(range_file(path), _digest(text)).items():
+        if name in records:
+            records[name] = dataclasses.replace(records[name], range_choice=choice)
     beside = codebook_file(path)
     if not beside.exists():
         return records

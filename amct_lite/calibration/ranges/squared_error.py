@@ -23,7 +23,11 @@ MAX_TABLE_BITS = 10
 
 
 class SquaredError:
-    """Measures grids of one kind on one histogram."""
+    """Measures grids of one kind on one histogram.
+
+    Attributes:
+        power: Sum of the squared values.
+    """
 
     def __init__(self, snapshot: HistogramSnapshot, *, num_bits: int, with_offset: bool) -> None:
         """Prepare the tables.
@@ -41,7 +45,7 @@ class SquaredError:
         self._edges = np.concatenate([edges[:1], edges]) if counts.size else np.zeros(2)
         self._mass = np.concatenate([[0.0, 0.0], np.cumsum(counts)])
         self._moment = np.concatenate([[0.0, 0.0], np.cumsum(counts * centres)])
-        self._power = float(np.sum(counts * (centres * centres + snapshot.width**2 / 12.0)))
+        self.power = float(np.sum(counts * (centres * centres + snapshot.width**2 / 12.0)))
 
     def of_ranges(self, ranges: Sequence[ClipRange]) -> Float64Array:
         """Sum of the squared errors for each of some clip ranges, shape (ranges,)."""
@@ -53,7 +57,7 @@ class SquaredError:
     def clipped_above(self, points: Float64Array) -> Float64Array:
         """Sum of (x - point)**2 over all x beyond each point."""
         total, moment = self._mass[-1], self._moment[-1]
-        rest = self._power - 2.0 * points * moment + points * points * total
+        rest = self.power - 2.0 * points * moment + points * points * total
         return np.maximum(rest - self.clipped_below(points), 0.0)
 
     def clipped_below(self, points: Float64Array) -> Float64Array:
@@ -88,7 +92,7 @@ class SquaredError:
         into = bounds - self._edges[index]
         at_bounds = self._moment[index] - bounds * self._mass[index] - 0.5 * self._density[index] * into * into
         top = last * scales
-        ends = self._power - 2.0 * top * self._moment[-1] + top * top * self._mass[-1]
+        ends = self.power - 2.0 * top * self._moment[-1] + top * top * self._mass[-1]
         return np.maximum(ends + 2.0 * scales * at_bounds.sum(axis=1), 0.0)
 
     def _through_bins(self, grid: Grid) -> float:
