@@ -120,7 +120,7 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
     }
     arrays: dict[str, np.ndarray] = {"head": np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)}
     for index, name in enumerate(statistics.tensors):
-        parts = {
+        parts: dict[str, Mapping[str, np.ndarray]] = {
             "histogram": statistics._histograms[name].to_arrays(),
             "moments": statistics._moments[name].to_arrays(),
             "batches": {"ranges": np.array(statistics._batch_ranges[name], np.float64).reshape(-1, 2)},

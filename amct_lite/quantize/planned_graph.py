@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from amct_lite.errors import ConfigError, ParameterError, RecordError
-from amct_lite.files.config import CodebookParams, FloatWeightParams, NuqParams, QuantConfig
+from amct_lite.files.config import CodebookParams, FloatActivationParams, FloatWeightParams, NuqParams, QuantConfig
 from amct_lite.files.config_file import read_config
 from amct_lite.files.record import LayerRecord, codebook_file, read_record
 from amct_lite.files.target import Target, load_target
@@ -158,7 +158,10 @@ def _describe(plan: LayerPlan) -> str:
     if plan.config is None:
         return f"float: {plan.reason}"
     params = plan.config.activation_quant_params
-    activation = f"activation int{params.num_bits} {params.act_algo}" if plan.quantizes_input else "activation float"
+    if isinstance(params, FloatActivationParams):
+        activation = "activation float"
+    else:
+        activation = f"activation int{params.num_bits} {params.act_algo}"
     if params.nuq is not None:
         activation += f" NUQ {params.nuq.target_compression_ratio:g}"
     weights = plan.weight_params

@@ -65,5 +65,5 @@ def choose_on_histogram(plan: LayerPlan, snapshot: HistogramSnapshot) -> RangeCh
     noise = error.of_ranges([clip for _, clip in candidates])
     signal = error.power or 1.0
     return RangeChoice(
-        tensor, (plan.layer.name,), num_bits, with_offset, HISTOGRAM, best_first(candidates, noise / signal)
+        tensor, (plan.layer.name,), num_bits, with_offset, HISTOGRAM, best_first(candidates, (noise / signal).tolist())
     )

@@ -146,7 +146,7 @@ def _cell_bounds(
     first = np.array([grid.q_min - grid.offset for grid in grids])[:, None]
     points = (first - 0.5 + np.arange(2**num_bits + 1)) * scales
     bins = np.ceil(points / snapshot.width - 0.5) - snapshot.first_bin
-    return np.clip(bins, 0, snapshot.counts.size).astype(np.intp)
+    return np.asarray(np.clip(bins, 0, snapshot.counts.size), np.intp)
 
 
 def _put_on_end(

@@ -126,4 +126,4 @@ def _line(snapshot: HistogramSnapshot) -> tuple[npt.NDArray[np.float64], npt.NDA
     offset = snapshot.first_bin - first
     counts[offset : offset + snapshot.counts.size] = snapshot.counts
     counts[-first] += snapshot.zeros
-    return np.arange(first, stop + 1) * snapshot.width, counts
+    return np.arange(first, stop + 1, dtype=np.float64) * snapshot.width, counts

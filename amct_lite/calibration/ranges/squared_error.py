@@ -58,7 +58,7 @@ class SquaredError:
         """Sum of (x - point)**2 over all x beyond each point."""
         total, moment = self._mass[-1], self._moment[-1]
         rest = self.power - 2.0 * points * moment + points * points * total
-        return np.maximum(rest - self.clipped_below(points), 0.0)
+        return np.asarray(np.maximum(rest - self.clipped_below(points), 0.0))
 
     def clipped_below(self, points: Float64Array) -> Float64Array:
         """Sum of (x - point)**2 over all x below each point."""
@@ -71,12 +71,14 @@ class SquaredError:
         t = np.maximum(points - edges[index], 0.0)
         below = self._mass[1:][index] * edges[index] - self._moment[1:][index]
         inside = np.append(density, 0.0)[index]
-        return at_edges[index] + 2.0 * below * t + self._mass[1:][index] * t * t + inside * t**3 / 3.0
+        return np.asarray(at_edges[index] + 2.0 * below * t + self._mass[1:][index] * t * t + inside * t**3 / 3.0)
 
     def _bin_increments(self) -> Float64Array:
         width, edges = self._snapshot.width, self._edges[1:-1]
         mass, moment = self._mass[1:-1], self._moment[1:-1]
-        return 2.0 * (mass * edges - moment) * width + mass * width**2 + self._density[1:-1] * width**3 / 3.0
+        return np.asarray(
+            2.0 * (mass * edges - moment) * width + mass * width**2 + self._density[1:-1] * width**3 / 3.0
+        )
 
     def _through_levels(self, grids: Sequence[Grid]) -> Float64Array:
         """By the bounds between levels.
@@ -93,7 +95,7 @@ class SquaredError:
         at_bounds = self._moment[index] - bounds * self._mass[index] - 0.5 * self._density[index] * into * into
         top = last * scales
         ends = self.power - 2.0 * top * self._moment[-1] + top * top * self._mass[-1]
-        return np.maximum(ends + 2.0 * scales * at_bounds.sum(axis=1), 0.0)
+        return np.asarray(np.maximum(ends + 2.0 * scales * at_bounds.sum(axis=1), 0.0))
 
     def _through_bins(self, grid: Grid) -> float:
         """By the bins: an antiderivative of the squared error at their edges.
