@@ -13,7 +13,7 @@ from amct_lite.errors import AmctError
 from amct_lite.version import VERSION as __version__  # noqa: N811 - the name that tools look for
 
 if TYPE_CHECKING:
-    from amct_lite.api import calibrate, create_quant_config, init, quantize_model, save_model
+    from amct_lite.api import calibrate, create_quant_config, explain_ranges, init, quantize_model, save_model
     from amct_lite.compression import Compressed, compress
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
@@ -29,6 +29,7 @@ __all__ = [
     "calibrate",
     "compress",
     "create_quant_config",
+    "explain_ranges",
     "init",
     "quantize_model",
     "save_model",
@@ -41,6 +42,7 @@ _LOADED_AT_FIRST_USE = {
     "calibrate": "amct_lite.api",
     "compress": "amct_lite.compression",
     "create_quant_config": "amct_lite.api",
+    "explain_ranges": "amct_lite.api",
     "init": "amct_lite.api",
     "quantize_model": "amct_lite.api",
     "save_model": "amct_lite.api",

@@ -10,6 +10,7 @@ from amct_lite.calibration.modified_model import write_calibration_model
 from amct_lite.errors import ParameterError
 from amct_lite.export.save import Saved, save_quantized
 from amct_lite.files.config_file import write_config
+from amct_lite.files.range_file import RangeChoice
 from amct_lite.files.record import write_record
 from amct_lite.files.target import load_target
 from amct_lite.graph.opening import open_model
@@ -18,7 +19,7 @@ from amct_lite.quantize.plan import default_config
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.refine.calibration import find_records
 
-__all__ = ["calibrate", "create_quant_config", "init", "quantize_model", "save_model"]
+__all__ = ["calibrate", "create_quant_config", "explain_ranges", "init", "quantize_model", "save_model"]
 
 StrPath = str | PathLike[str]
 
@@ -124,6 +125,23 @@ def calibrate(
     """
     record_file = graph.require_record_file()
     write_record(find_records(graph, batches, progress=progress, sess_options=sess_options), record_file)
+
+
+def explain_ranges(graph: PlannedGraph) -> dict[str, RangeChoice]:
+    """Why `act_algo: "auto"` took the ranges that it took: each candidate's range and error, the best first.
+
+    Args:
+        graph: From `init`, calibrated.
+
+    Returns:
+        Layer name -> choice, which prints as text; layers with another act_algo have none. Empty where the record was
+        edited since.
+
+    Raises:
+        AmctError: There is no fitting record.
+    """
+    records = graph.read_records()
+    return {name: record.range_choice for name, record in records.items() if record.range_choice is not None}
 
 
 def quantize_model(

@@ -148,6 +148,24 @@ def calibrate(
         _show(save_model(graph, "Both", save).summary)
 
 
+@app.command(epilog="Example: `amct-lite explain-ranges --model net.onnx --config config.json --record record.txt`")
+def explain_ranges(
+    model: ModelOption,
+    config: ConfigOption,
+    record: RecordOption,
+    weights: WeightsOption = None,
+) -> None:
+    """Show for each tensor with act_algo "auto" which ranges were measured, and which one won."""
+    from amct_lite.api import explain_ranges as explain
+    from amct_lite.api import init
+
+    choices = explain(init(config, model, weights, record))
+    for text in dict.fromkeys(map(str, choices.values())):
+        typer.echo(text)
+    if not choices:
+        typer.echo(f'No range in {record} was chosen by act_algo "auto".')
+
+
 @app.command(
     epilog="Example: `amct-lite auto-nuq --model net.onnx --config config.json --record record.txt"
     " --evaluator my_test.py:MyEvaluator --save-dir out --data images.npz`"

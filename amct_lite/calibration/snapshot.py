@@ -1,6 +1,6 @@
 """What a calibration histogram has seen, frozen: the input of every range algorithm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ class HistogramSnapshot:
         zeros: How many values were exactly zero.
         minimum: The lowest value, exact; 0.0 where none was seen.
         maximum: The highest value, exact; 0.0 where none was seen.
+        batch_ranges: float64 array, shape (batches, 2): the lowest and the highest value of each batch, in order;
+            empty where they were not kept.
     """
 
     width: float
@@ -28,6 +30,7 @@ class HistogramSnapshot:
     zeros: int
     minimum: float
     maximum: float
+    batch_ranges: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)), compare=False)
 
     @property
     def total(self) -> int:
@@ -43,3 +46,15 @@ class HistogramSnapshot:
     def centres(self) -> npt.NDArray[np.float64]:
         """Middles of the bins, float64, shape (n,); none lies beyond minimum or maximum."""
         return np.clip(self.edges[:-1] + 0.5 * self.width, self.minimum, self.maximum)
+
+    def coarsened(self, num_bins: int) -> "HistogramSnapshot":
+        """The same values in bins merged in pairs, until at most `num_bins` lie between the extremes, 0 included.
+
+        Bins never merge across 0, so two remain where values lie on both sides of it.
+        """
+        first, width, counts = self.first_bin, self.width, self.counts
+        num_bins = max(num_bins, 2)
+        while max(first + counts.size, 1) - min(first, 0) > num_bins:
+            counts = np.pad(counts, (first % 2, (first + counts.size) % 2)).reshape(-1, 2).sum(axis=1)
+            first, width = first // 2, 2.0 * width
+        return replace(self, width=width, first_bin=first, counts=counts)

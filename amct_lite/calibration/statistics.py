@@ -1,8 +1,9 @@
-"""What one sweep over the calibration data leaves behind: a histogram and channel moments for each observed tensor."""
+"""What one sweep leaves behind for each observed tensor: a histogram, channel moments, and each batch's extremes."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from amct_lite.calibration.histogram import Histogram
 from amct_lite.calibration.moments import ChannelMoments
+from amct_lite.calibration.snapshot import HistogramSnapshot
 from amct_lite.errors import CalibrationError, FileError, ParameterError
 from amct_lite.files.atomic import write_bytes_atomically
 from amct_lite.files.npz import npz_bytes
@@ -17,11 +19,11 @@ from amct_lite.types import FloatArray, Layer
 
 __all__ = ["Statistics", "load_statistics", "save_statistics", "statistics_digest"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Statistics:
-    """Observers of the tensors that a plan needs, fed batch by batch in constant memory.
+    """Observers of the tensors that a plan needs, fed batch by batch in constant memory but for two numbers a batch.
 
     Attributes:
         batches: Number of batches seen.
@@ -35,6 +37,7 @@ class Statistics:
         self.tensors = dict(tensors)
         self._histograms = {name: Histogram() for name in tensors}
         self._moments = {name: ChannelMoments(axis) for name, axis in tensors.items()}
+        self._batch_ranges: dict[str, list[tuple[float, float]]] = {name: [] for name in tensors}
 
     @classmethod
     def for_layers(cls, layers: Iterable[Layer]) -> "Statistics":
@@ -60,11 +63,17 @@ class Statistics:
             ) from error
         if values.size:
             self._moments[tensor].update(values)
+            self._batch_ranges[tensor].append((float(values.min()), float(values.max())))
 
     def histogram(self, layer: Layer) -> Histogram:
         """Histogram of a layer's activation."""
         self._refuse_unseen(layer)
         return self._histograms[layer.activation]
+
+    def snapshot(self, layer: Layer) -> HistogramSnapshot:
+        """All that range algorithms look at: the histogram of a layer's activation and the batches' extremes."""
+        ranges = np.array(self._batch_ranges.get(layer.activation, []), np.float64).reshape(-1, 2)
+        return replace(self.histogram(layer).snapshot(), batch_ranges=ranges)
 
     def mean_squares(self, layer: Layer) -> FloatArray:
         """Mean square of each channel of a layer's activation, shape (channels,)."""
@@ -111,9 +120,10 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
     }
     arrays: dict[str, np.ndarray] = {"head": np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)}
     for index, name in enumerate(statistics.tensors):
-        parts = {
+        parts: dict[str, Mapping[str, np.ndarray]] = {
             "histogram": statistics._histograms[name].to_arrays(),
             "moments": statistics._moments[name].to_arrays(),
+            "batches": {"ranges": np.array(statistics._batch_ranges[name], np.float64).reshape(-1, 2)},
         }
         for part, state in parts.items():
             arrays.update({f"{index}.{part}.{key}": value for key, value in state.items()})
@@ -154,10 +164,11 @@ def _from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> S
     statistics = Statistics(dict(head["tensors"]))
     statistics.batches, statistics.samples = head["batches"], head["samples"]
     for index, name in enumerate(statistics.tensors):
-        parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}, "batches": {}}
         for part, found in parts.items():
             prefix = f"{index}.{part}."
             found.update({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
         statistics._histograms[name] = Histogram.from_arrays(parts["histogram"])
         statistics._moments[name] = ChannelMoments.from_arrays(parts["moments"])
+        statistics._batch_ranges[name] = [(float(low), float(high)) for low, high in parts["batches"]["ranges"]]
     return statistics

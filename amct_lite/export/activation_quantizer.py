@@ -8,20 +8,21 @@ import onnx_ir as ir
 
 from amct_lite.export.editor import GraphEditor
 from amct_lite.quantize.quantized_layer import QuantizedLayer
+from amct_lite.types import Grid
 
 __all__ = ["QuantizedTensor", "quantize_tensor", "quantizer_key", "table_lookup"]
 
 
 @dataclass(frozen=True)
 class QuantizedTensor:
-    """A tensor in uint8 with what decodes it: x' = (q - zero_point) * scale."""
+    """A tensor in uint8 or uint16 with what decodes it: x' = (q - zero_point) * scale."""
 
     value: ir.Value
     scale: ir.Value
     zero_point: ir.Value
 
 
-QuantizerKey = tuple[str, float, int, tuple[int, ...] | None, tuple[float, ...]]
+QuantizerKey = tuple[str, Grid, tuple[int, ...] | None, tuple[float, ...]]
 
 
 def quantizer_key(layer: QuantizedLayer) -> QuantizerKey | None:
@@ -32,25 +33,22 @@ def quantizer_key(layer: QuantizedLayer) -> QuantizerKey | None:
     """
     if layer.grid is None:
         return None
-    return (
-        layer.layer.activation,
-        layer.grid.scale,
-        layer.grid.offset,
-        layer.activation_levels,
-        layer.activation_costs,
-    )
+    return layer.layer.activation, layer.grid, layer.activation_levels, layer.activation_costs
 
 
 def quantize_tensor(editor: GraphEditor, layer: QuantizedLayer) -> QuantizedTensor:
-    """Quantize a layer's activation to uint8 in front of its node; NUQ's table is not included.
+    """Quantize a layer's activation in front of its node; NUQ's table is not included.
 
+    Levels of 16 bits become uint16, which QuantizeLinear takes from opset 21 on; others uint8.
     uint8 with zero point offset + 128 is the same real grid as AMCT's int8 with offset, and the one that ONNX
     Runtime's integer kernels are fast on.
     """
     assert layer.grid is not None
     node, name = editor.node_of(layer.layer), layer.layer.name
     scale = editor.constant(f"{name}.quant.scale", np.float32(layer.grid.scale))
-    zero_point = editor.constant(f"{name}.quant.zero_point", np.uint8(layer.grid.offset + 128))
+    unsigned = np.uint8 if layer.grid.num_bits <= 8 else np.uint16
+    lowest = -128 if layer.grid.num_bits <= 8 else -(2**15)
+    zero_point = editor.constant(f"{name}.quant.zero_point", unsigned(layer.grid.offset - lowest))
     activation = node.inputs[layer.layer.activation_index]
     value = editor.insert(node, "QuantizeLinear", [activation, scale, zero_point], f"{name}.quant")
     return QuantizedTensor(value, scale, zero_point)

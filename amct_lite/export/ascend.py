@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from amct_lite.export.activation_quantizer import table_lookup
 from amct_lite.export.editor import GraphEditor
-from amct_lite.export.operands import OperandReplacer, refuse_float_weights
+from amct_lite.export.operands import OperandReplacer, refuse_float_weights, refuse_wide_activations
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.types import LayerKind
@@ -28,9 +28,10 @@ def ascend_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
         layers: Its quantized layers, in graph order.
 
     Raises:
-        ExportError: A layer's weights stay float.
+        ExportError: A layer's weights stay float, or its input has 16 bits.
     """
     refuse_float_weights(layers)
+    refuse_wide_activations(layers)
     editor = GraphEditor(model)
     replacer = OperandReplacer(editor, activation=_quantize, weight=_int8_weight, bias=_int32_bias)
     for layer in layers:

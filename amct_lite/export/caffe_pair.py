@@ -17,7 +17,7 @@ from amct_lite.caffe.network import CaffeNetwork
 from amct_lite.errors import ExportError
 from amct_lite.export.caffe_blobs import float_blob, int8_blob, int32_blob
 from amct_lite.export.caffe_editor import CaffeEditor
-from amct_lite.export.operands import refuse_float_weights
+from amct_lite.export.operands import refuse_float_weights, refuse_wide_activations
 from amct_lite.files.atomic import write_bytes_atomically, write_text_atomically
 from amct_lite.files.protos import message_class
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -57,6 +57,7 @@ def fake_quant_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], fol
     """
     # What folding made of float weights is in the graph, not in the pair's blobs.
     refuse_float_weights(layers)
+    refuse_wide_activations(layers)
     editor = CaffeEditor(network)
     _take_out_folded(editor, layers, folded)
     _insert_quantizers(editor, layers, _python_layer)
@@ -83,6 +84,7 @@ def deploy_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], folded:
         ExportError: A layer is none of the network's, its activation is clustered, or its weights stay float.
     """
     refuse_float_weights(layers)
+    refuse_wide_activations(layers)
     editor = CaffeEditor(network)
     _take_out_folded(editor, layers, folded)
     _insert_quantizers(editor, layers, _quant_layer)

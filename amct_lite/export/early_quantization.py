@@ -15,7 +15,7 @@ from amct_lite.graph.constants import constant_tensor
 
 __all__ = ["quantize_early"]
 
-_Grid = tuple[float, int]
+_Grid = tuple[float, int, ir.DataType]
 
 
 def quantize_early(editor: GraphEditor) -> None:
@@ -107,7 +107,7 @@ def _grid_of(quantizer: ir.Node) -> _Grid | None:
     scale, zero_point = (constant_tensor(quantizer.inputs[index]) for index in (1, 2))
     if scale is None or zero_point is None or scale.size != 1:
         return None
-    return float(scale.numpy()), int(zero_point.numpy())
+    return float(scale.numpy()), int(zero_point.numpy()), zero_point.dtype
 
 
 def _producer(value: ir.Value) -> ir.Node:

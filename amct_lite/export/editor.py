@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from amct_lite.graph.constants import add_initializer, all_graphs
 from amct_lite.graph.model import Model
+from amct_lite.graph.passes.opset import MINIMUM_OPSET, raise_opset
 from amct_lite.types import Layer
 
 __all__ = ["GraphEditor"]
@@ -23,8 +24,8 @@ class GraphEditor:
         opset_version: Its version of ONNX's own operators.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.ir: ir.Model = model.clone()
+    def __init__(self, model: Model, minimum_opset: int = MINIMUM_OPSET) -> None:
+        self.ir: ir.Model = raise_opset(model.clone(), minimum_opset)
         self.graph: ir.Graph = self.ir.graph
         self.opset_version: int = self.ir.opset_imports.get("", 0)
         self._nodes = {node.name: node for node in self.graph}

@@ -15,6 +15,7 @@ from amct_lite.export.editor import GraphEditor
 from amct_lite.export.operands import OperandReplacer
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
+from amct_lite.types import Grid
 
 __all__ = ["fake_quant_model", "fake_quantize", "fake_quantizer"]
 
@@ -42,6 +43,8 @@ def fake_quantizer(editor: GraphEditor) -> OperandReplacer:
 def fake_quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
     """Quantize a layer's input and decode it without DequantizeLinear."""
     assert layer.grid is not None
+    if layer.grid.num_bits > 8:
+        return _round_in_float(editor, node, layer, layer.grid)
     tensor = quantize_tensor(editor, layer)
     table = layer.activation_table()
     name = f"{layer.layer.name}.quant"
@@ -59,6 +62,23 @@ def _decode(editor: GraphEditor, node: ir.Node, tensor: QuantizedTensor, layer: 
         shift = editor.constant(f"{name}.zero_point.float", np.float32(zero_point))
         value = editor.insert(node, "Sub", [value, shift], f"{name}.centred")
     return editor.insert(node, "Mul", [value, tensor.scale], f"{name}.decoded")
+
+
+def _round_in_float(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, grid: Grid) -> ir.Value:
+    """Quantize and decode in float32, step by step as `uniform.grid` does.
+
+    QuantizeLinear takes 16 bits only from opset 21 on, and this form keeps the model's own.
+    """
+    name = f"{layer.layer.name}.quant"
+    scale = editor.constant(f"{name}.scale", np.float32(grid.scale))
+    ends = [
+        editor.constant(f"{name}.{end}", np.float32(level - grid.offset))
+        for end, level in (("lowest", grid.q_min), ("highest", grid.q_max))
+    ]
+    value = editor.insert(node, "Div", [node.inputs[layer.layer.activation_index], scale], f"{name}.steps")
+    value = editor.insert(node, "Round", [value], f"{name}.rounded")
+    value = editor.insert(node, "Clip", [value, *ends], name)
+    return editor.insert(node, "Mul", [value, scale], f"{name}.decoded")
 
 
 def _decoded_weight(editor: GraphEditor, _node: ir.Node, layer: QuantizedLayer) -> ir.Value:

@@ -9,7 +9,7 @@ from amct_lite.export.activation_quantizer import quantizer_key
 from amct_lite.export.editor import GraphEditor
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
-__all__ = ["MakeOperand", "OperandReplacer", "refuse_float_weights"]
+__all__ = ["MakeOperand", "OperandReplacer", "refuse_float_weights", "refuse_wide_activations"]
 
 MakeOperand = Callable[[GraphEditor, ir.Node, QuantizedLayer], ir.Value]
 """Adds what a form needs in front of a layer's node and returns the node's new operand."""
@@ -85,4 +85,19 @@ def refuse_float_weights(layers: Sequence[QuantizedLayer]) -> None:
                 "Its weights stay float, and this form's layers compute on int8 weights.",
                 layer=layer.layer.name,
                 remedy="Quantize its weights too, or use the target 'onnxruntime'.",
+            )
+
+
+def refuse_wide_activations(layers: Sequence[QuantizedLayer]) -> None:
+    """Refuse layers whose activation has more than 8 bits, for the forms that hold int8.
+
+    Raises:
+        ExportError: There is such a layer.
+    """
+    for layer in layers:
+        if layer.grid is not None and layer.grid.num_bits > 8:
+            raise ExportError(
+                f"Its input has {layer.grid.num_bits} bits, and this form's layers compute on int8.",
+                layer=layer.layer.name,
+                remedy="Set the num_bits of its activation_quant_params to 8, or use the target 'onnxruntime'.",
             )

@@ -4,6 +4,9 @@ ONNX Runtime turns a layer between DequantizeLinear and QuantizeLinear into its 
 between the activation's QuantizeLinear and DequantizeLinear, so the integer kernel remains. Where a layer's weight is
 float (a codebook of float levels, or dense storage) its activation is decoded without DequantizeLinear: ONNX Runtime
 would quantize such weights again by its own rule.
+
+Activations of 16 bits become uint16, for which the model's operator set is raised to 21. ONNX Runtime has no integer
+kernels for them: it decodes them and computes in float.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
+from amct_lite.errors import ExportError, ModelError
 from amct_lite.export.activation_quantizer import quantize_tensor, table_lookup
 from amct_lite.export.early_quantization import quantize_early
 from amct_lite.export.editor import GraphEditor
@@ -23,6 +27,9 @@ from amct_lite.quantize.quantized_layer import QuantizedLayer
 
 __all__ = ["qdq_model"]
 
+# The first opset whose QuantizeLinear and DequantizeLinear take 16 bits.
+OPSET_OF_16_BITS = 21
+
 
 def qdq_model(model: Model, layers: Sequence[QuantizedLayer], storage: Storage | None = None) -> ir.Model:
     """Build the form for ONNX Runtime.
@@ -33,9 +40,10 @@ def qdq_model(model: Model, layers: Sequence[QuantizedLayer], storage: Storage |
         storage: How weights are stored; None for codebooks packed and everything else as int8.
 
     Raises:
-        ExportError: A layer's weight cannot be stored so.
+        ExportError: A layer's weight cannot be stored so, or a layer's input has 16 bits and the model's operator set
+            cannot be raised to the one that has them.
     """
-    editor = GraphEditor(model)
+    editor = _editor(model, layers, storage)
     replacer = OperandReplacer(
         editor,
         activation=partial(_activation, storage),
@@ -48,6 +56,20 @@ def qdq_model(model: Model, layers: Sequence[QuantizedLayer], storage: Storage |
     quantize_early(editor)
     editor.drop_unused_initializers()
     return editor.ir
+
+
+def _editor(model: Model, layers: Sequence[QuantizedLayer], storage: Storage | None) -> GraphEditor:
+    wide = [layer for layer in layers if layer.grid and layer.grid.num_bits > 8 and is_integer(layer, storage)]
+    if not wide:
+        return GraphEditor(model)
+    try:
+        return GraphEditor(model, OPSET_OF_16_BITS)
+    except ModelError as error:
+        raise ExportError(
+            f"Its input has 16 bits, which QuantizeLinear takes from opset {OPSET_OF_16_BITS} on. {error.cause}",
+            layer=wide[0].layer.name,
+            remedy=f"Set its num_bits to 8, or export the float model with opset {OPSET_OF_16_BITS}.",
+        ) from error
 
 
 def _activation(storage: Storage | None, editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:

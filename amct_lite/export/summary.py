@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from amct_lite.codebook.compression import deflate_bytes, zstd_bytes
 from amct_lite.codebook.entropy import entropy_bits
+from amct_lite.files.range_file import RangeChoice
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -46,6 +47,7 @@ class LayerSummary:
         int8_deflate_bytes: The same of plain uniform int8.
         zstd_bytes: After zstd at level 1; None for a float layer, or where no zstd is installed.
         int8_zstd_bytes: The same of plain uniform int8.
+        range_choice: How "auto" chose the range of its input; None with other algorithms.
     """
 
     name: str
@@ -66,6 +68,7 @@ class LayerSummary:
     int8_deflate_bytes: int | None = None
     zstd_bytes: int | None = None
     int8_zstd_bytes: int | None = None
+    range_choice: RangeChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Summary:
             entry["weight_sqnr_db"] = None if sqnr is None or math.isinf(sqnr) else round(sqnr, 3)
             for name in ("entropy_bits", "int8_entropy_bits"):
                 entry[name] = None if entry[name] is None else round(entry[name], 4)
+            entry["range_choice"] = None if layer.range_choice is None else layer.range_choice.to_document()
             layers.append(entry)
         return {
             "target": self.target,
@@ -172,15 +176,26 @@ def summarise(
     layers: Sequence[QuantizedLayer],
     target: str,
     files: Mapping[str, int],
+    range_choices: Mapping[str, RangeChoice] | None = None,
 ) -> Summary:
-    """Put a quantization into figures."""
+    """Put a quantization into figures.
+
+    Args:
+        model: The float model.
+        plans: What was done to each layer.
+        layers: The quantized layers.
+        target: Name of the target.
+        files: Written file's kind -> its size in bytes.
+        range_choices: Layer name -> how "auto" chose the range of its input.
+    """
     quantized = {layer.layer.name: layer for layer in layers}
     counted: set[str] = set()
     rows = []
     for plan in plans:
         first = plan.layer.weight is not None and plan.layer.weight not in counted
         counted.add(plan.layer.weight or "")
-        rows.append(_layer_summary(model, plan, quantized.get(plan.layer.name), own_weight=first))
+        row = _layer_summary(model, plan, quantized.get(plan.layer.name), own_weight=first)
+        rows.append(replace(row, range_choice=(range_choices or {}).get(plan.layer.name)))
     return Summary(target, tuple(rows), dict(files))
 
 
@@ -191,7 +206,7 @@ def _layer_summary(
     count = layer.num_weights if own_weight else 0
     activation_levels = None
     if quantized is not None and quantized.grid is not None:
-        activation_levels = len(quantized.activation_levels or range(256))
+        activation_levels = len(quantized.activation_levels or range(2**quantized.grid.num_bits))
     if quantized is not None and quantized.codebook is not None:
         return _codebook_summary(model, quantized, count, activation_levels)
     if quantized is None or quantized.weight is None or layer.weight is None:

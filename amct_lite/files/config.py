@@ -1,14 +1,29 @@
 """The quantization config as data: one source for the JSON file, its checks, and its published schema.
 
 Keys, defaults and order are AMCT's (its manual, "create_quant_config"); what we add is "target", "auto_nuq",
-"act_algo": "minmax" and "none", "wts_algo": "codebook_quantize" and "none", "nuq" among the activation's parameters,
-and "entropy_weight" among the weights'.
+range algorithms beside "ifmr" and "hfmg", "wts_algo": "codebook_quantize" and "none", "nuq" among the activation's
+parameters, and "entropy_weight" among the weights'.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
 
+from amct_lite.files.activation_params import (
+    ActivationQuantParams,
+    AutoParams,
+    FloatActivationParams,
+    IfmrParams,
+    MinMaxParams,
+    NuqActivationParams,
+)
 from amct_lite.files.codebook_params import CodebookParams
 from amct_lite.files.strict_model import StrictModel as _Strict
 
@@ -16,6 +31,7 @@ __all__ = [
     "ActivationQuantParams",
     "ArqParams",
     "AutoNuqOptions",
+    "AutoParams",
     "CodebookParams",
     "FloatActivationParams",
     "FloatWeightParams",
@@ -31,101 +47,24 @@ NUM_STEPS_LADDER = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4)
 RATIO_LADDER = (0.5, 0.25, 0.125, 0.0625)
 
 
-class NuqActivationParams(_Strict):
-    """Non-uniform quantization of a layer's input."""
-
-    target_compression_ratio: float = Field(
-        gt=0, le=1, description="Levels kept / original levels; 0.125 keeps 32 of 256."
-    )
-    reserve_zero: bool | None = Field(
-        default=None, description="Whether 0 is among the levels; by default where the tensor ends at 0, as after Relu."
-    )
-    output_aware: bool = Field(
-        default=False, description="Choose the levels by the error they make at the layer's output, on samples."
-    )
-
-
-class _ActivationParams(_Strict):
-    num_bits: Literal[8] = 8
-    asymmetric: bool | None = Field(
-        default=None, description="Whether the grid has an offset; overrides activation_offset where given."
-    )
-    nuq: NuqActivationParams | None = Field(default=None, description="Cluster the levels of the quantized tensor.")
-
-
-class IfmrParams(_ActivationParams):
-    """Range by AMCT's IFMR: a search around a percentile for the least squared error."""
-
-    act_algo: Literal["ifmr"] = "ifmr"
-    max_percentile: float = Field(default=0.999999, gt=0.5, le=1)
-    min_percentile: float = Field(default=0.999999, gt=0.5, le=1)
-    search_range: list[float] = Field(default=[0.7, 1.3], min_length=2, max_length=2)
-    search_step: float = Field(default=0.01, gt=0, validate_default=True)
-
-    @field_validator("search_range")
-    @classmethod
-    def _range_ascends(cls, value: list[float]) -> list[float]:
-        start, end = value
-        if not 0 < start < end:
-            raise ValueError("must be [start, end] with 0 < start < end")
-        return value
-
-    @field_validator("search_step")
-    @classmethod
-    def _step_fits_into_the_range(cls, value: float, info: ValidationInfo) -> float:
-        start, end = info.data.get("search_range", (0.0, float("inf")))
-        # 1.0 - 0.9 is a little less than 0.1 in binary.
-        if value > (end - start) * (1 + 1e-9):
-            raise ValueError(f"must be at most the length of search_range, {end - start:g}")
-        return value
-
-
-class MinMaxParams(_ActivationParams):
-    """Range from the smallest to the largest value seen."""
-
-    act_algo: Literal["minmax"]
-
-
-class FloatActivationParams(_Strict):
-    """The layer's input stays float; only its weights are compressed."""
-
-    act_algo: Literal["none"]
-
-    @property
-    def nuq(self) -> None:
-        """Levels of a float tensor are not clustered."""
-        return None
-
-
-def _activation_algorithm(value: Any) -> str | None:
-    return str(value.get("act_algo", "ifmr")) if isinstance(value, dict) else getattr(value, "act_algo", None)
-
-
-ActivationQuantParams = Annotated[
-    Annotated[IfmrParams, Tag("ifmr")]
-    | Annotated[MinMaxParams, Tag("minmax")]
-    | Annotated[FloatActivationParams, Tag("none")],
-    Discriminator(_activation_algorithm),
-]
-
-
 class _WeightParams(_Strict):
-    num_bits: Literal[8] = 8
     channel_wise: bool | None = Field(
         default=None, description="A scale per output channel; by default where the layer's type allows it."
     )
 
 
 class ArqParams(_WeightParams):
-    """Uniform int8 weights: symmetric, from minus to plus the largest magnitude."""
+    """Uniform weights: symmetric, from minus to plus the largest magnitude."""
 
     wts_algo: Literal["arq_quantize"] = "arq_quantize"
+    num_bits: Literal[4, 5, 6, 7, 8] = Field(default=8, description="Width of a level; stored as int8 all the same.")
 
 
 class NuqParams(_WeightParams):
     """Non-uniform int8 weights: the best `num_steps` of the 256 levels."""
 
     wts_algo: Literal["nuq_quantize"]
+    num_bits: Literal[8] = 8
     num_steps: int = Field(default=32, ge=2, le=256, description="Levels kept; AMCT's devices take 16 or 32.")
     num_of_iteration: int = Field(
         default=1, ge=0, le=5, description="How often clustering and re-fitting of the scale alternate."
@@ -244,6 +183,8 @@ _AMCT_ORDER = (
     "min_percentile",
     "search_range",
     "search_step",
+    "num_of_bins",
+    "averaging_constant",
     "act_algo",
     "wts_algo",
     "channel_wise",

@@ -9,16 +9,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from amct_lite.errors import ConfigError
+from amct_lite.files.activation_params import ACTIVATION_PARAMS
 from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.config import (
     ArqParams,
     AutoNuqOptions,
     CodebookParams,
-    FloatActivationParams,
     FloatWeightParams,
-    IfmrParams,
     LayerConfig,
-    MinMaxParams,
     NuqActivationParams,
     NuqParams,
     QuantConfig,
@@ -29,7 +27,7 @@ __all__ = ["config_schema", "read_config", "write_config"]
 
 _ALGORITHM_KEYS = {"activation_quant_params": "act_algo", "weight_quant_params": "wts_algo"}
 _BRANCHES: dict[str, dict[str, type[BaseModel]]] = {
-    "activation_quant_params": {"ifmr": IfmrParams, "minmax": MinMaxParams, "none": FloatActivationParams},
+    "activation_quant_params": {**ACTIVATION_PARAMS},
     "weight_quant_params": {
         "arq_quantize": ArqParams,
         "nuq_quantize": NuqParams,

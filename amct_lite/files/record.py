@@ -1,7 +1,7 @@
 """The scale/offset record on disk: AMCT's protobuf text, read with its checks and written whole.
 
 Codebooks, fitted weights and biases do not fit into it: they stand beside it in `{record}.weights.npz`, which knows
-which record it belongs to.
+which record it belongs to. Why ranges were chosen stands beside it too, in `{record}.ranges.json`.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from amct_lite.errors import RecordError
 from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.json_document import read_text
 from amct_lite.files.protos import message_class
+from amct_lite.files.range_file import RangeChoice, range_file, read_ranges, write_ranges
 from amct_lite.files.weights_file import CalibratedWeight, read_weights, write_weights
 
 __all__ = ["LayerRecord", "read_record", "weights_file", "write_record"]
@@ -28,7 +29,11 @@ __all__ = ["LayerRecord", "read_record", "weights_file", "write_record"]
 # AMCT refuses scales outside (DBL_EPSILON, 1 / DBL_EPSILON).
 _SMALLEST_SCALE = 2.220446049250313e-16
 _INT8 = range(-128, 128)
+_INT16 = range(-(2**15), 2**15)
 _FLOAT = "FLOAT"
+# AMCT's names of widths; those of int8 may be left out.
+_ACTIVATION_TYPES = {"": 8, "INT8": 8, "INT16": 16}
+_WEIGHT_TYPES = {"": 8, **{f"INT{bits}": bits for bits in range(4, 9)}}
 _SHAPE_FIELDS = ("channels", "height", "width")
 _REMEDY = "Correct the file, or calibrate again."
 
@@ -51,7 +56,10 @@ class LayerRecord:
             value goes to its nearest level.
         input_shape: (channels, height, width) of the layer's input, () where unknown.
         skip_fusion: True where nothing was folded into the layer.
+        range_choice: How "auto" chose the activation's range; None with other algorithms.
         float_weights: True where the weights stay float and only the activation is quantized.
+        activation_bits: Width of the activation grid's levels, 8 or 16; AMCT's act_type.
+        weight_bits: Width of a uniform weight's levels, 4 to 8; AMCT's wts_type.
         codebook: What the weights become in place of scale_w; None where they do not become a codebook.
         weight: float32 array of the stored weight's shape that takes its place, before it is quantized or for good;
             None for the model's own.
@@ -70,6 +78,9 @@ class LayerRecord:
     input_shape: tuple[int, ...] = ()
     skip_fusion: bool = False
     float_weights: bool = False
+    activation_bits: int = 8
+    weight_bits: int = 8
+    range_choice: RangeChoice | None = dataclasses.field(default=None, compare=False)
     codebook: Codebook | None = dataclasses.field(default=None, compare=False)
     weight: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
     bias: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
@@ -98,6 +109,11 @@ def write_record(records: Mapping[str, LayerRecord], path: Path) -> None:
         # Before the record: a process that dies in between leaves weights that the old record does not know.
         write_weights(weights_file(path), weights, {"record": _digest(text)})
     write_text_atomically(path, text)
+    choices = {name: record.range_choice for name, record in records.items() if record.range_choice is not None}
+    if choices:
+        write_ranges(range_file(path), choices, _digest(text))
+    else:
+        range_file(path).unlink(missing_ok=True)
     if not weights:
         weights_file(path).unlink(missing_ok=True)
 
@@ -135,6 +151,9 @@ def read_record(path: Path) -> dict[str, LayerRecord]:
         if mistake is not None:
             raise RecordError(f"The record file {path}: {mistake}", layer=entry.key or None, remedy=remedy)
         records[entry.key] = _from_message(entry.value)
+    for name, choice in read_ranges(range_file(path), _digest(text)).items():
+        if name in records:
+            records[name] = dataclasses.replace(records[name], range_choice=choice)
     beside = [entry.key for entry in root.record if entry.value.calibrated_weight]
     if not beside:
         return records
@@ -176,6 +195,10 @@ def _fill(message: Any, record: LayerRecord) -> None:
         message.skip_fusion = True
     if record.float_weights:
         message.wts_type = _FLOAT
+    elif record.weight_bits != 8:
+        message.wts_type = f"INT{record.weight_bits}"
+    if record.activation_bits != 8:
+        message.act_type = f"INT{record.activation_bits}"
     if not record.calibrated_weight.is_empty:
         message.calibrated_weight = True
 
@@ -194,7 +217,14 @@ def _from_message(message: Any) -> LayerRecord:
         input_shape=tuple(getattr(message, field) for field in _SHAPE_FIELDS if message.HasField(field)),
         skip_fusion=message.skip_fusion,
         float_weights=message.wts_type == _FLOAT,
+        activation_bits=_activation_bits(message),
+        weight_bits=_WEIGHT_TYPES.get(message.wts_type, 8),
     )
+
+
+def _activation_bits(message: Any) -> int:
+    # AMCT's older records say dst_type.
+    return _ACTIVATION_TYPES.get(message.act_type or message.dst_type, 8)
 
 
 def _mistake(entry: Any) -> tuple[str | None, str]:
@@ -206,8 +236,9 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
     for scale in scales:
         if not (math.isfinite(scale) and _SMALLEST_SCALE < scale < 1 / _SMALLEST_SCALE):
             return f"a scale of {scale!r} is not within (2.2e-16, 4.5e15).", f"{_REMEDY[:-1]}, or skip the layer."
-    if message.offset_d not in _INT8:
-        return f"offset_d must be in [-128, 127], but is {message.offset_d}.", _REMEDY
+    allowed = _INT8 if _activation_bits(message) == 8 else _INT16
+    if message.offset_d not in allowed:
+        return f"offset_d must be in [{allowed[0]}, {allowed[-1]}], but is {message.offset_d}.", _REMEDY
     if any(message.offset_w) or len(message.offset_w) not in (0, len(message.scale_w)):
         return "offset_w must be 0, once for each scale_w.", _REMEDY
     shifts = list(message.shift_bit)
@@ -225,15 +256,21 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
             return f"{field}_cost must be finite and not negative, once for each {field}.", _REMEDY
     if message.wts_type == _FLOAT and (message.scale_w or message.cluster):
         return "scale_w and cluster are for quantized weights, but wts_type is FLOAT.", _REMEDY
-    return _unsupported(message), "Quantize the layer with amct_lite, which writes int8 without balancing."
+    return _unsupported(message), "Quantize the layer with amct_lite, which writes no such entries."
 
 
 def _unsupported(message: Any) -> str | None:
     """What AMCT would do to the layer and amct_lite would not: numbers would come out wrong without a word."""
     if message.tensor_balance_factor:
         return "tensor_balance_factor is not supported."
-    for field in ("dst_type", "act_type", "wts_type"):
-        taken = ("", "INT8", _FLOAT) if field == "wts_type" else ("", "INT8")
-        if getattr(message, field) not in taken:
-            return f"{field} must be INT8, but is {getattr(message, field)}."
+    kinds = {"dst_type": _ACTIVATION_TYPES, "act_type": _ACTIVATION_TYPES, "wts_type": {**_WEIGHT_TYPES, _FLOAT: 0}}
+    for field, known in kinds.items():
+        found = getattr(message, field)
+        if found not in known:
+            names = ", ".join(name for name in known if name)
+            return f"{field} must be one of {names}, but is {found}."
+    if _activation_bits(message) != 8 and message.activation_cluster:
+        return "activation_cluster is for activations of 8 bits."
+    if _WEIGHT_TYPES.get(message.wts_type, 8) != 8 and message.cluster:
+        return "cluster is for weights of 8 bits."
     return None

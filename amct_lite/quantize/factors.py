@@ -1,13 +1,14 @@
 """From a plan and the calibration's statistics to the record: scales, offsets and kept levels of every layer."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from amct_lite.calibration.ranges import RANGE_ALGORITHMS
+from amct_lite.calibration.snapshot import HistogramSnapshot
 from amct_lite.calibration.statistics import Statistics
 from amct_lite.codebook.activation_nuq import cluster_activation, ends_at_zero, level_histogram
 from amct_lite.codebook.cluster_rows import cluster_rows
@@ -16,10 +17,19 @@ from amct_lite.codebook.lookup import levels_to_keep
 from amct_lite.codebook.specification import Refine
 from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import CalibrationError, ParameterError
-from amct_lite.files.config import FloatActivationParams, FloatWeightParams, NuqActivationParams, NuqParams
+from amct_lite.files.config import (
+    ArqParams,
+    AutoParams,
+    FloatActivationParams,
+    FloatWeightParams,
+    NuqActivationParams,
+    NuqParams,
+)
+from amct_lite.files.range_file import RangeChoice
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.range_choice import RangeKey, choose_on_histogram, range_groups
 from amct_lite.quantize.weight_rows import to_rows
 from amct_lite.types import Grid
 from amct_lite.uniform.arq import weight_scales
@@ -31,13 +41,19 @@ __all__ = ["activation_grid", "activation_levels", "make_records"]
 _logger = logging.getLogger(__name__)
 
 
-def make_records(model: Model, plans: Sequence[LayerPlan], statistics: Statistics) -> dict[str, LayerRecord]:
+def make_records(
+    model: Model,
+    plans: Sequence[LayerPlan],
+    statistics: Statistics,
+    choices: Mapping[RangeKey, RangeChoice] | None = None,
+) -> dict[str, LayerRecord]:
     """Find the factors of every layer that the plan quantizes.
 
     Args:
         model: The float model.
         plans: What is done to each layer.
         statistics: What calibration saw.
+        choices: The ranges that "auto" chose with samples; by the histogram where there are none.
 
     Returns:
         Layer name -> factors, in graph order.
@@ -46,7 +62,12 @@ def make_records(model: Model, plans: Sequence[LayerPlan], statistics: Statistic
         CalibrationError: A layer's tensor was never seen, or its values have no usable range.
     """
     enabled = [plan for plan in plans if plan.config is not None]
-    grids = {plan.layer.name: activation_grid(plan, statistics) for plan in enabled if plan.quantizes_input}
+    chosen = _range_choices(enabled, statistics, choices or {})
+    grids = {
+        plan.layer.name: activation_grid(plan, statistics, chosen.get(plan.layer.name))
+        for plan in enabled
+        if plan.quantizes_input
+    }
     weights = _weight_factors(model, [plan for plan in enabled if plan.codebook is None], grids)
     codebooks = _plain_codebooks(model, [plan for plan in enabled if plan.codebook is not None])
     records = {}
@@ -63,8 +84,16 @@ def make_records(model: Model, plans: Sequence[LayerPlan], statistics: Statistic
             activation_cluster=() if grid is None else _activation_cluster(plan, grid, statistics),
             codebook=codebooks.get(name),
             float_weights=isinstance(plan.weight_params, FloatWeightParams),
+            activation_bits=8 if grid is None else grid.num_bits,
+            weight_bits=_weight_bits(plan),
+            range_choice=chosen.get(name),
         )
     return records
+
+
+def _weight_bits(plan: LayerPlan) -> int:
+    """Width of a uniform weight's levels; 8 where the weight is none."""
+    return plan.weight_params.num_bits if isinstance(plan.weight_params, ArqParams) else 8
 
 
 def _plain_codebooks(model: Model, plans: Sequence[LayerPlan]) -> dict[str, Codebook]:
@@ -82,19 +111,40 @@ def _plain_codebooks(model: Model, plans: Sequence[LayerPlan]) -> dict[str, Code
     return found
 
 
-def activation_grid(plan: LayerPlan, statistics: Statistics) -> Grid:
-    """The uniform grid of a layer's activation, by the range algorithm that its config names."""
+def _range_choices(
+    plans: Sequence[LayerPlan], statistics: Statistics, choices: Mapping[RangeKey, RangeChoice]
+) -> dict[str, RangeChoice]:
+    """Layer name -> choice, for the layers with "auto"."""
+    found: dict[str, RangeChoice] = {}
+    for key, group in range_groups(plans).items():
+        for plan in group:
+            found[plan.layer.name] = choices[key] if key in choices else _choose_on_histogram(plan, statistics)
+    return found
+
+
+def _choose_on_histogram(plan: LayerPlan, statistics: Statistics) -> RangeChoice:
+    try:
+        return choose_on_histogram(plan, _seen(plan, statistics))
+    except ParameterError as error:
+        raise CalibrationError(error.cause, layer=plan.layer.name, remedy="Add the layer to skip_layers.") from error
+
+
+def activation_grid(plan: LayerPlan, statistics: Statistics, choice: RangeChoice | None = None) -> Grid:
+    """The uniform grid of a layer's activation, by the range algorithm that its config names.
+
+    Args:
+        plan: What is done to the layer.
+        statistics: What calibration saw.
+        choice: What "auto" chose; None for a choice by the histogram.
+    """
     assert plan.config is not None
     params = plan.config.activation_quant_params
     if isinstance(params, FloatActivationParams):
         raise ParameterError(f"The input of layer {plan.layer.name!r} stays float: it has no grid.")
-    snapshot = statistics.histogram(plan.layer).snapshot()
-    if snapshot.total == 0:
-        raise CalibrationError(
-            f"Its input {plan.layer.activation!r} had no values in any batch.",
-            layer=plan.layer.name,
-            remedy="Calibrate with data that reaches the layer, or add the layer to skip_layers.",
-        )
+    snapshot = _seen(plan, statistics)
+    if isinstance(params, AutoParams):
+        clip = (choice or _choose_on_histogram(plan, statistics)).chosen.clip
+        return grid_from_range(clip, num_bits=params.num_bits, with_offset=plan.with_offset)
     try:
         clip = RANGE_ALGORITHMS[params.act_algo](
             snapshot,
@@ -105,6 +155,17 @@ def activation_grid(plan: LayerPlan, statistics: Statistics) -> Grid:
         return grid_from_range(clip, num_bits=params.num_bits, with_offset=plan.with_offset)
     except ParameterError as error:
         raise CalibrationError(error.cause, layer=plan.layer.name, remedy="Add the layer to skip_layers.") from error
+
+
+def _seen(plan: LayerPlan, statistics: Statistics) -> HistogramSnapshot:
+    snapshot = statistics.snapshot(plan.layer)
+    if snapshot.total == 0:
+        raise CalibrationError(
+            f"Its input {plan.layer.activation!r} had no values in any batch.",
+            layer=plan.layer.name,
+            remedy="Calibrate with data that reaches the layer, or add the layer to skip_layers.",
+        )
+    return snapshot
 
 
 def activation_levels(
@@ -168,7 +229,7 @@ def _group_factors(
 ) -> _WeightFactors:
     params = group[0].weight_params
     axis = group[0].layer.output_channel_axis if group[0].channel_wise else None
-    scales = weight_scales(weight, axis=axis)
+    scales = weight_scales(weight, axis=axis, num_bits=_weight_bits(group[0]))
     if not isinstance(params, NuqParams):
         return _WeightFactors(_raise_for_biases(model, scales, group, grids))
     found = _clustered(weight, scales, axis, params, params.num_of_iteration)

@@ -208,6 +208,7 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
         )
     _check_nuq(layer, wanted, target)
     _check_float_input(layer, wanted, target)
+    _check_width(layer, wanted, target)
     params = wanted.weight_quant_params
     if layer.weight is None:
         if params is not None:
@@ -280,6 +281,18 @@ def _check_float_input(layer: Layer, wanted: LayerConfig, target: Target) -> Non
             layer=layer.name,
             remedy='Use another act_algo, or set "target" to "onnxruntime".',
         )
+
+
+def _check_width(layer: Layer, wanted: LayerConfig, target: Target) -> None:
+    params = wanted.activation_quant_params
+    if isinstance(params, FloatActivationParams) or params.num_bits == 8 or target.deploy_form == "qdq":
+        return
+    raise ConfigError(
+        f"num_bits {params.num_bits} is too wide for the inputs of layers under the target {target.name!r}: its deploy"
+        " form holds int8.",
+        layer=layer.name,
+        remedy="Set the num_bits of its activation_quant_params to 8, or \"target\" to 'onnxruntime'.",
+    )
 
 
 def _check_float_weights(layer: Layer, target: Target) -> None:

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from amct_lite.errors import ConfigError, ParameterError, RecordError
-from amct_lite.files.config import CodebookParams, FloatWeightParams, NuqParams, QuantConfig
+from amct_lite.files.config import CodebookParams, FloatActivationParams, FloatWeightParams, NuqParams, QuantConfig
 from amct_lite.files.config_file import read_config
 from amct_lite.files.record import LayerRecord, read_record, weights_file
 from amct_lite.files.target import Target, load_target
@@ -158,7 +158,10 @@ def _describe(plan: LayerPlan) -> str:
     if plan.config is None:
         return f"float: {plan.reason}"
     params = plan.config.activation_quant_params
-    activation = f"activation int8 {params.act_algo}" if plan.quantizes_input else "activation float"
+    if isinstance(params, FloatActivationParams):
+        activation = "activation float"
+    else:
+        activation = f"activation int{params.num_bits} {params.act_algo}"
     if params.nuq is not None:
         activation += f" NUQ {params.nuq.target_compression_ratio:g}"
     weights = plan.weight_params
@@ -171,5 +174,5 @@ def _describe(plan: LayerPlan) -> str:
         vectors = f" of {spec.vector_size}" if spec.vector_size > 1 else ""
         tables = f", a table per {spec.rows_per_table} channels" if spec.rows_per_table else ""
         return f"weight codebook {spec.num_levels} levels{vectors}{tables}, refine {spec.refine}, {activation}"
-    kind = f"NUQ {weights.num_steps} levels" if isinstance(weights, NuqParams) else "int8"
+    kind = f"NUQ {weights.num_steps} levels" if isinstance(weights, NuqParams) else f"int{weights.num_bits}"
     return f"weight {kind}{' per channel' if plan.channel_wise else ''}, {activation}"

@@ -29,8 +29,8 @@ class QuantizedLayer:
         grid: Grid of its activation; None where that stays float.
         activation_levels: The levels that activation NUQ keeps, ascending; None without it.
         activation_costs: What each of them costs beside its squared distance; () where the nearest is taken.
-        weight: int8 array of the stored weight's shape; None for a layer without weights or with float ones, and
-            where the levels of its codebook are no int8 values.
+        weight: int8 array of the stored weight's shape, whatever the width of its levels; None for a layer without
+            weights or with float ones, and where the levels of its codebook are no int8 values.
         scale_w: float32 array of shape (out_channels,) or (1,); empty for a layer without weights.
         weight_levels: The levels that weight NUQ keeps, ascending; None without it.
         bias: int32 array of shape (out_channels,) at scale_w * scale_d; None without a constant bias, and where
@@ -40,6 +40,7 @@ class QuantizedLayer:
             weight is quantized, or left alone.
         float_bias: float32 array of shape (out_channels,) that takes the place of the layer's own bias; None where
             that stays, or `bias` does.
+        weight_bits: Width of the levels in `weight`, 4 to 8.
     """
 
     layer: Layer
@@ -53,6 +54,7 @@ class QuantizedLayer:
     float_weight: npt.NDArray[np.float32] | None = None
     float_bias: npt.NDArray[np.float32] | None = None
     activation_costs: tuple[float, ...] = ()
+    weight_bits: int = 8
 
     @property
     def has_weight(self) -> bool:
@@ -170,7 +172,7 @@ def quantize_input(layer: Layer, record: LayerRecord) -> QuantizedLayer:
     """Apply a record to the input of a layer alone; its weight and bias stay float."""
     return QuantizedLayer(
         layer=layer,
-        grid=None if record.scale_d is None else Grid(scale=record.scale_d, offset=record.offset_d),
+        grid=None if record.scale_d is None else Grid(record.scale_d, record.offset_d, record.activation_bits),
         activation_levels=record.activation_cluster or None,
         activation_costs=record.activation_cluster_cost,
         weight=None,
@@ -190,8 +192,14 @@ def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord)
     if record.cluster:
         weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis, costs=record.cluster_cost)
     else:
-        weight = quantize_weight(values, scale_w, axis=axis)
-    quantized = replace(quantized, weight=weight, scale_w=scale_w, weight_levels=record.cluster or None)
+        weight = quantize_weight(values, scale_w, axis=axis, num_bits=record.weight_bits)
+    quantized = replace(
+        quantized,
+        weight=weight,
+        scale_w=scale_w,
+        weight_levels=record.cluster or None,
+        weight_bits=record.weight_bits,
+    )
     own = _fitted_bias(layer, record)
     if record.scale_d is None:
         return replace(quantized, float_bias=own)
@@ -287,7 +295,7 @@ def _same_array(first: npt.NDArray[np.float32] | None, second: npt.NDArray[np.fl
 
 
 def _weight_factors(record: LayerRecord) -> tuple[object, ...]:
-    return record.scale_w, record.cluster, record.cluster_cost, record.float_weights
+    return record.scale_w, record.cluster, record.cluster_cost, record.float_weights, record.weight_bits
 
 
 def _check_scales(layer: Layer, scale_w: npt.NDArray[np.float32]) -> None:

@@ -11,7 +11,9 @@ from amct_lite.files.record import LayerRecord
 from amct_lite.graph.runtime import create_session
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import PlannedGraph
+from amct_lite.quantize.range_choice import range_groups
 from amct_lite.refine.closed_loop import refine_layers
+from amct_lite.refine.range_choice import choose_ranges
 from amct_lite.refine.samples import SampleKeeper
 
 __all__ = ["find_records"]
@@ -57,15 +59,20 @@ def find_records(
         if progress is not None:
             progress(done, steps)
 
-    keeper = SampleKeeper(input_specs(create_session(graph.model.ir, sess_options=sess_options))) if refined else None
+    keeper = None
+    if refined or range_groups(graph.plans):
+        keeper = SampleKeeper(input_specs(create_session(graph.model.ir, sess_options=sess_options)))
     watched: Iterable[Any] = batches if keeper is None else keeper.watch(batches, batch_num)
     if observed:
         statistics = sweep(graph.model, observed, watched, batch_num, progress=report, sess_options=sess_options)
     else:
         statistics = Statistics({})
         _read_all(iter(watched), batch_num, report)
-    records = make_records(graph.model, graph.plans, statistics)
-    if keeper is None:
+    choices = None
+    if keeper is not None and range_groups(graph.plans):
+        choices = choose_ranges(graph.model, graph.plans, statistics, keeper.feeds, sess_options=sess_options)
+    records = make_records(graph.model, graph.plans, statistics, choices)
+    if keeper is None or not refined:
         return records
     return refine_layers(
         graph.model,

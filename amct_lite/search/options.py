@@ -46,10 +46,11 @@ def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, 
 
 
 def weight_params(plan: LayerPlan, num_steps: int | None) -> ArqParams | NuqParams:
-    """The weight parameters of a plan's layer with another number of levels; None for plain int8."""
-    if num_steps is None:
-        return ArqParams(channel_wise=plan.channel_wise)
+    """The weight parameters of a plan's layer with another number of levels; None for uniform ones."""
     asked = plan.weight_params
+    if num_steps is None:
+        uniform = asked if isinstance(asked, ArqParams) else ArqParams()
+        return uniform.model_copy(update={"channel_wise": plan.channel_wise})
     own = asked if isinstance(asked, NuqParams) else NuqParams(wts_algo="nuq_quantize")
     return own.model_copy(update={"channel_wise": plan.channel_wise, "num_steps": num_steps})
 

@@ -7,6 +7,8 @@ import pytest
 from amct_lite.errors import ConfigError
 from amct_lite.files.config_file import read_config
 
+ACT_ALGOS = "'ifmr', 'hfmg', 'minmax', 'moving_average', 'percentile', 'entropy', 'mse', 'auto', 'none'"
+
 
 @pytest.fixture
 def mistakes(tmp_path: Path):
@@ -82,16 +84,28 @@ def test_a_mistake_outside_a_layers_parameters_is_named(mistakes, text: str, mes
         ("3", "$.c.activation_quant_params: must be an object. Got 3 instead."),
         ("null", "$.c.activation_quant_params: must be an object. Got None instead."),
         ("[]", "$.c.activation_quant_params: must be an object. Got [] instead."),
-        ('{"num_bits":4}', ".num_bits: must be 8. Got 4 instead."),
-        ('{"num_bits":"8"}', ".num_bits: must be 8. Got '8' instead."),
-        ('{"act_algo":"hfmg"}', ".act_algo: must be one of 'ifmr', 'minmax', 'none'. Got 'hfmg' instead."),
-        ('{"act_algo":null}', ".act_algo: must be one of 'ifmr', 'minmax', 'none'. Got None instead."),
-        ('{"act_algo":["ifmr"]}', ".act_algo: must be one of 'ifmr', 'minmax', 'none'. Got ['ifmr'] instead."),
+        ('{"num_bits":4}', ".num_bits: must be 8 or 16. Got 4 instead."),
+        ('{"num_bits":"8"}', ".num_bits: must be 8 or 16. Got '8' instead."),
+        ('{"act_algo":"kl"}', f".act_algo: must be one of {ACT_ALGOS}. Got 'kl' instead."),
+        ('{"act_algo":null}', f".act_algo: must be one of {ACT_ALGOS}. Got None instead."),
+        ('{"act_algo":["ifmr"]}', f".act_algo: must be one of {ACT_ALGOS}. Got ['ifmr'] instead."),
         ('{"max_percentile":0.5}', ".max_percentile: must be greater than 0.5. Got 0.5 instead."),
         ('{"max_percentile":1.1}', ".max_percentile: must be less than or equal to 1. Got 1.1 instead."),
         ('{"min_percentile":0.4}', ".min_percentile: must be greater than 0.5. Got 0.4 instead."),
         ('{"min_percentile":true}', ".min_percentile: must be a valid number. Got True instead."),
         ('{"search_range":[1.3,0.7]}', ".search_range: must be [start, end] with 0 < start < end. Got [1.3, 0.7]"),
+        ('{"act_algo":"hfmg","num_of_bins":1000}', ".num_of_bins: must be 1024, 2048, 4096 or 8192. Got 1000"),
+        (
+            '{"act_algo":"entropy","num_of_bins":512}',
+            ".num_of_bins: must be 1024, 2048, 4096 or 8192. Got 512",
+        ),
+        (
+            '{"act_algo":"percentile","max_percentile":0.5}',
+            ".max_percentile: must be greater than 0.5. Got 0.5 instead.",
+        ),
+        ('{"act_algo":"moving_average","averaging_constant":0}', ".averaging_constant: must be greater than 0. Got 0"),
+        ('{"act_algo":"mse","num_of_bins":2048}', "It belongs to act_algo 'hfmg', here it is 'mse'."),
+        ('{"num_bits":16,"nuq":{"target_compression_ratio":0.5}}', "num_bits must be 8 beside it."),
         ('{"search_range":[0,1]}', ".search_range: must be [start, end] with 0 < start < end. Got [0, 1] instead."),
         ('{"search_range":[1]}', ".search_range: List should have at least 2 items"),
         ('{"search_range":[1,2,3]}', ".search_range: List should have at most 2 items"),
@@ -122,7 +136,8 @@ def test_a_mistake_in_the_activations_parameters_is_named(mistakes, part: str, m
     ("part", "message"),
     [
         ('"arq"', "$.c.weight_quant_params: must be an object. Got 'arq' instead."),
-        ('{"num_bits":6}', ".num_bits: must be 8. Got 6 instead."),
+        ('{"num_bits":3}', ".num_bits: must be 4, 5, 6, 7 or 8. Got 3 instead."),
+        ('{"num_bits":6,"wts_algo":"nuq_quantize"}', ".num_bits: must be 8. Got 6 instead."),
         (
             '{"wts_algo":"nuq"}',
             ".wts_algo: must be one of 'arq_quantize', 'nuq_quantize', 'codebook_quantize', 'none'. Got 'nuq' instead.",

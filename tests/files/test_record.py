@@ -165,7 +165,11 @@ def test_a_cluster_may_have_up_to_256_levels_where_amct_takes_16_or_32(read, cou
         ("cluster: 1 cluster_cost: 1e39", "cluster_cost must be finite and not negative"),
         ("activation_cluster: 1 activation_cluster: 1", "activation_cluster must be ascending"),
         ("scale_d: 1 tensor_balance_factor: 2", "tensor_balance_factor is not supported."),
-        ('scale_d: 1 dst_type: "INT16"', "dst_type must be INT8, but is INT16."),
+        ('scale_d: 1 dst_type: "INT4"', "dst_type must be one of INT8, INT16, but is INT4."),
+        ('scale_d: 1 act_type: "INT16" offset_d: 40000', "offset_d must be in [-32768, 32767], but is 40000."),
+        ('scale_d: 1 act_type: "INT16" activation_cluster: 1', "activation_cluster is for activations of 8 bits."),
+        ('scale_w: 1 wts_type: "INT3"', "wts_type must be one of INT4, INT5, INT6, INT7, INT8, FLOAT, but is INT3."),
+        ('scale_w: 1 wts_type: "INT4" cluster: 1', "cluster is for weights of 8 bits."),
     ],
 )
 def test_a_value_out_of_its_range_is_refused_with_file_layer_and_remedy(read, tmp_path, value, message) -> None:
@@ -257,3 +261,20 @@ def test_float_weights_are_marked_and_come_back(tmp_path: Path, read) -> None:
     assert not read(entry('scale_d: 0.5 scale_w: 0.5 wts_type: "INT8"'))["conv1"].float_weights
     with pytest.raises(RecordError, match="wts_type is FLOAT"):
         read(entry('scale_d: 0.5 scale_w: 0.5 wts_type: "FLOAT"'))
+
+
+@pytest.mark.parametrize(("weight_bits", "activation_bits", "offset"), [(4, 16, -30_000), (7, 8, -128), (8, 16, 5)])
+def test_widths_survive_the_file_under_the_names_that_amct_has(tmp_path, weight_bits, activation_bits, offset) -> None:
+    record = LayerRecord(
+        scale_d=0.5,
+        offset_d=offset,
+        scale_w=(0.25,),
+        offset_w=(0,),
+        activation_bits=activation_bits,
+        weight_bits=weight_bits,
+    )
+    write_record({"conv": record}, tmp_path / "record.txt")
+    assert read_record(tmp_path / "record.txt") == {"conv": record}
+    text = (tmp_path / "record.txt").read_text()
+    assert (f'act_type: "INT{activation_bits}"' in text) == (activation_bits != 8)
+    assert (f'wts_type: "INT{weight_bits}"' in text) == (weight_bits != 8)

@@ -86,7 +86,7 @@ def test_what_the_reader_takes_the_schema_accepts(validator, document) -> None:
         {"c": {"quant_enabled": True}},
         {"c": {"quant_enable": "true"}},
         {"c": {"activation_quant_params": 3}},
-        {"c": {"activation_quant_params": {"act_algo": "hfmg"}}},
+        {"c": {"activation_quant_params": {"act_algo": "hfmg", "num_of_bins": 1000}}},
         {"c": {"activation_quant_params": {"act_algo": "minmax", "max_percentile": 1}}},
         {"c": {"activation_quant_params": {"max_percentile": 0.5}}},
         {"c": {"activation_quant_params": {"search_range": [1]}}},

@@ -1,13 +1,19 @@
 """minmax: the range of everything seen."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from amct_lite.calibration.ranges.parameters import read_parameters
 from amct_lite.calibration.snapshot import HistogramSnapshot
-from amct_lite.errors import ParameterError
 from amct_lite.types import ClipRange
 
 __all__ = ["minmax"]
+
+
+@dataclass(frozen=True)
+class _NoParameters:
+    pass
 
 
 def minmax(
@@ -39,6 +45,5 @@ def minmax(
         >>> minmax(histogram.snapshot())
         ClipRange(low=0.0, high=3.0)
     """
-    if params:
-        raise ParameterError(f"The range algorithm minmax has no parameters. Got {', '.join(sorted(params))}.")
+    read_parameters(_NoParameters, "minmax", params)
     return ClipRange(min(snapshot.minimum, 0.0), max(snapshot.maximum, 0.0))
