@@ -44,10 +44,10 @@ def find_records(
     Raises:
         CalibrationError: There are too few batches, or one does not fit.
     """
-    observed = [plan.layer for plan in graph.plans if plan.quantizes_input]
+    observed = list(graph.observed_layers)
     refined = [plan for plan in graph.plans if is_refined(plan)]
     if not observed and not refined:
-        return make_records(graph.model, graph.plans, Statistics({}))
+        return make_records(graph.model, graph.all_plans, Statistics({}))
     if batches is None:
         first = (observed or [plan.layer for plan in refined])[0]
         what = "its input's range is found" if observed else "its codebook is refined"
@@ -71,7 +71,7 @@ def find_records(
     else:
         statistics = Statistics({})
         _read_all(iter(watched), batch_num, report)
-    records = make_records(graph.model, graph.plans, statistics)
+    records = make_records(graph.model, graph.all_plans, statistics)
     if keeper is None:
         return records
     return refine_codebooks(
