@@ -79,7 +79,7 @@ class _Planner:
             value = self._behind_clipping(node.outputs[0])
             if not self._is_settled(value):
                 chosen[value] = None
-        wanted = {value for value in chosen if not value.is_graph_output()}
+        wanted = {value for value in chosen if not self._is_an_output(value)}
         return tuple(
             self._plan_input(node, index)
             for node in self._graph
@@ -115,6 +115,11 @@ class _Planner:
         if len(readings) == 1 and not value.is_graph_output() and self._is_one_of(readings[0].node, _CLIPPING):
             return self._behind_clipping(readings[0].node.outputs[0])
         return value
+
+    def _is_an_output(self, value: ir.Value) -> bool:
+        """Whether the network returns these values, moved at most: eight bits are too few for many a score."""
+        moved = (reading.node for reading in self._readings(value) if self._is_one_of(reading.node, _PASSING))
+        return value.is_graph_output() or any(self._is_an_output(node.outputs[0]) for node in moved)
 
     def _is_settled(self, value: ir.Value) -> bool:
         """Whether quantizers stand behind a value already, or none can."""
