@@ -60,7 +60,9 @@ class _Builder:
         names = [self.constant(f"{key}{index}", array.astype(np.float32)) for key, array in statistics.items()]
         y = self.operator("BatchNormalization", [y, *names])
         if activation == "Clip":
-            ends = [self.constant(f"{end}{index}", np.float32(value)) for end, value in (("low", 0), ("high", 6))]
+            ends = [
+                self.constant(f"{end}{index}", np.array(value, np.float32)) for end, value in (("low", 0), ("high", 6))
+            ]
             return self.operator("Clip", [y, *ends])
         return self.operator(activation, [y]) if activation else y
 

@@ -70,7 +70,7 @@ def _own_padding(node: ir.Node) -> np.ndarray | None:
     weight = node.inputs[1]
     shape = node.attributes.get_ints("kernel_shape", ())
     if not shape and weight is not None and weight.shape is not None:
-        shape = weight.shape.dims[2:]
+        shape = [dim for dim in weight.shape.dims[2:] if isinstance(dim, int)]
     auto_pad = node.attributes.get_string("auto_pad", "NOTSET")
     if not shape or auto_pad not in ("NOTSET", "VALID"):
         return None
