@@ -130,6 +130,8 @@ class PlannedGraph:
             shape = "x".join(map(str, layer.weight_shape)) or "-"
             refusal = self.target.refusal(layer, Technique.NUQ)
             table.add_row(layer.name, layer.op_type, shape, _describe(plan), f"no: {refusal}" if refusal else "yes")
+        for plan in self.tensor_plans:
+            table.add_row(plan.layer.name, plan.layer.op_type, "-", _describe(plan), "-")
         text = StringIO()
         # Names come from the model: "[conv]" is no markup, ":0:" no emoji.
         Console(file=text, width=140, color_system=None, markup=False, emoji=False).print(table)

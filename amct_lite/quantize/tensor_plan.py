@@ -86,6 +86,8 @@ class _Planner:
             if node.name not in self._layers
             for index, value in enumerate(node.inputs)
             if value is not None and value in wanted and not self._is_read_in_bodies(value)
+            # A layer of that very name has the key in the record.
+            if f"{node.name}:{index}" not in self._layers
         )
 
     def _is_one_of(self, node: ir.Node, types: Collection[str]) -> bool:

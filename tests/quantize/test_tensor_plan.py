@@ -40,6 +40,7 @@ def names(graph) -> list[str]:
 def test_a_residual_block_runs_on_integers_throughout(planned: Callable) -> None:
     graph = planned(RESIDUAL, w=(8, 8, 3, 3), w2=(8, 8, 3, 3), u=(4, 8))
     assert names(graph) == ["Add_3:0", "Add_3:1", "GlobalAveragePool_5:0"]
+    assert "GlobalAveragePool_5:0" in str(graph)
     # Add reads the tensor that the second convolution reads: on the same grid, so as one quantizer.
     shared = graph.tensor_plans[0].config.activation_quant_params
     assert shared == graph.plans[1].config.activation_quant_params
