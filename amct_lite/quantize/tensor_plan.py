@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from amct_lite.codebook.codebook import LevelType
-from amct_lite.files.config import FloatActivationParams, LayerConfig
+from amct_lite.files.config import FloatActivationParams, FloatWeightParams, LayerConfig
 from amct_lite.graph.constants import constant_tensor
 from amct_lite.graph.model import Model
 from amct_lite.graph.operator_inputs import operator_input
@@ -44,7 +44,8 @@ def plan_tensors(model: Model, plans: Sequence[LayerPlan], operators: Collection
 
 def _runs_on_integers(plan: LayerPlan) -> bool:
     """Whether the layer is a convolution with integer kernel: inner products take float outputs, too."""
-    integers = plan.codebook is None or plan.codebook.level_type is LevelType.INT8
+    floats = isinstance(plan.weight_params, FloatWeightParams)
+    integers = not floats and (plan.codebook is None or plan.codebook.level_type is LevelType.INT8)
     return plan.quantizes_input and integers and plan.layer.kind is LayerKind.CONVOLUTION
 
 

@@ -113,6 +113,16 @@ def test_the_config_can_choose_or_refuse_them(planned: Callable, tmp_path) -> No
         assert names(amct.init(tmp_path / "other.json", graph.model.path)) == expected
 
 
+@pytest.mark.parametrize("params", ["weight_quant_params", "activation_quant_params"])
+def test_layers_that_compute_in_float_ask_for_none(planned: Callable, tmp_path, params: str) -> None:
+    graph = planned(RESIDUAL, w=(8, 8, 3, 3), w2=(8, 8, 3, 3), u=(4, 8))
+    document = graph.config.to_document()
+    for layer in ("Conv_0", "Conv_2"):
+        document[layer][params] = {"wts_algo": "none"} if params.startswith("weight") else {"act_algo": "none"}
+    (tmp_path / "other.json").write_text(json.dumps(document))
+    assert names(amct.init(tmp_path / "other.json", graph.model.path)) == []
+
+
 def test_old_records_without_them_still_serve(planned: Callable, tmp_path, rng) -> None:
     graph = planned(RESIDUAL, w=(8, 8, 3, 3), w2=(8, 8, 3, 3), u=(4, 8))
     record = tmp_path / "record.txt"
