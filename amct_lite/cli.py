@@ -18,6 +18,9 @@ from amct_lite.errors import AmctError, EvaluatorError, ParameterError
 from amct_lite.version import VERSION
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from amct_lite.export.summary import Summary
 
 __all__ = ["app", "main"]
@@ -96,18 +99,36 @@ def config(
     typer.echo(f"Generate config file:{config} success!")
 
 
-@app.command(epilog="Example: `amct-lite inspect --model net.onnx --target onnxruntime`")
+@app.command(epilog="Example: `amct-lite inspect net.onnx --compare out/net_fake_quant_model.onnx --data images.npz`")
 def inspect(
-    model: ModelOption,
+    network: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The same as --model.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The float network: an ONNX file, or a prototxt.")] = None,
     weights: WeightsOption = None,
     config: Annotated[Path | None, typer.Option("--config", help="A config; without one the default plan.")] = None,
     target: Annotated[str, typer.Option(help="The target of the default plan.")] = "ascend",
+    compare: Annotated[
+        Path | None, typer.Option(help="A quantized ONNX file of this network: show what each layer loses on --data.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="The same for what this record and --config say, without a quantized file.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Samples to compare on: .npz file, or folder of .npy files.")
+    ] = None,
+    batch_size: BatchSizeOption = 16,
 ) -> None:
-    """Show every layer: what is planned, what each technique may do, and why not."""
+    """Show every layer: what is planned, what each technique may do, and why not; or what each one loses."""
     import tempfile
 
     from amct_lite.api import create_quant_config, init
 
+    if (network is None) == (model is None):
+        raise typer.BadParameter("Give the float network once, as MODEL or as --model.")
+    model = network or model
+    assert model is not None
+    if compare is not None or record is not None:
+        _compare(model, weights, config, compare, record, data, batch_size)
+        return
     if config is not None:
         typer.echo(str(init(config, model, weights)))
         return
@@ -251,6 +272,26 @@ def nuq(
         typer.echo(f"{kind}: {path}")
 
 
+def _compare(
+    model: Path,
+    weights: Path | None,
+    config: Path | None,
+    quantized: Path | None,
+    record: Path | None,
+    data: Path | None,
+    batch_size: int,
+) -> None:
+    from amct_lite.api import init
+    from amct_lite.comparison import compare
+
+    if data is None:
+        raise typer.BadParameter("A comparison needs --data.")
+    if record is not None and config is None:
+        raise typer.BadParameter("--record needs the --config that it was made with.")
+    source = model if config is None else init(config, model, weights, record)
+    _print(compare(source, _batches(data, batch_size), quantized, weights_file=weights).table())
+
+
 def _batches(data: Path, batch_size: int) -> Iterable[Any]:
     from amct_lite.evaluators import ArrayData, Batches
 
@@ -300,14 +341,19 @@ def _load_evaluator(text: str) -> Any:
 
 
 def _show(summary: "Summary") -> None:
+    console = _print(summary.table())
+    for note in summary.notes():
+        console.print(note, markup=False, highlight=False)
+
+
+def _print(table: "Table") -> "Console":
     from rich.console import Console
 
     console = Console()
     # A pipe has no width of its own; wide enough, no figure is folded.
     console = console if console.is_terminal else Console(width=140)
-    console.print(summary.table())
-    for note in summary.notes():
-        console.print(note, markup=False, highlight=False)
+    console.print(table)
+    return console
 
 
 def _print_error(text: str) -> None:

@@ -81,4 +81,4 @@ class RunningCalibration:
                     f"The float model {task.model_file} has changed since the calibration model was written.",
                     remedy="Run quantize_model again.",
                 )
-            write_record(make_records(planned.model, planned.plans, self._statistics), task.record_file)
+            write_record(make_records(planned.model, planned.all_plans, self._statistics), task.record_file)

@@ -147,6 +147,10 @@ class QuantConfig(BaseModel):
     fakequant_precision_mode: Literal["DEFAULT"] = "DEFAULT"
     skip_fusion_layers: list[str] = Field(default=[], description="Layers into which nothing is folded.")
     target: str = Field(default="ascend", description="A built-in target, or the path of a target's JSON file.")
+    integer_operators: list[str] | None = Field(
+        default=None,
+        description="Operators beside layers that compute on integers; by default the target's, [] for none.",
+    )
     auto_nuq: AutoNuqOptions | None = Field(default=None, description="What auto_nuq may choose from.")
 
     @property

@@ -39,10 +39,10 @@ def find_records(
     Raises:
         CalibrationError: There are too few batches, or one does not fit.
     """
-    observed = [plan.layer for plan in graph.plans if plan.quantizes_input]
+    observed = list(graph.observed_layers)
     refined = [plan for plan in graph.plans if plan.uses_samples]
     if not observed and not refined:
-        return make_records(graph.model, graph.plans, Statistics({}))
+        return make_records(graph.model, graph.all_plans, Statistics({}))
     if batches is None:
         first = (observed or [plan.layer for plan in refined])[0]
         what = "its input's range is found" if observed else "its codebook is refined"
@@ -71,7 +71,7 @@ def find_records(
     choices = None
     if keeper is not None and range_groups(graph.plans):
         choices = choose_ranges(graph.model, graph.plans, statistics, keeper.feeds, sess_options=sess_options)
-    records = make_records(graph.model, graph.plans, statistics, choices)
+    records = make_records(graph.model, graph.all_plans, statistics, choices)
     if keeper is None or not refined:
         return records
     return refine_layers(

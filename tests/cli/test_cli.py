@@ -191,3 +191,34 @@ def test_nuq_refuses_a_fraction_of_bits_without_data(tmp_path):
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_inspect_compares_a_quantized_file_or_a_record_with_the_float_network(tmp_path, config_file, data_file):
+    calibrated = amct_lite(
+        *("calibrate", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--data", data_file, "--batch-size", 25, "--save", "out/digits"),
+        cwd=tmp_path,
+    )
+    assert calibrated.returncode == 0, calibrated.stderr
+    by_file = amct_lite(
+        *("inspect", MODEL_FILE, "--compare", "out/digits_fake_quant_model.onnx", "--data", data_file), cwd=tmp_path
+    )
+    by_record = amct_lite(
+        *("inspect", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt", "--data", data_file),
+        cwd=tmp_path,
+    )
+    for done in (by_file, by_record):
+        assert done.returncode == 0, done.stderr
+        assert "What each layer loses, the worst first" in done.stdout
+        assert "own cosine" in done.stdout and "conv1" in done.stdout
+
+
+def test_inspect_says_what_a_comparison_lacks(tmp_path, config_file):
+    for arguments, message in {
+        (MODEL_FILE, "--compare", "x.onnx"): "needs --data",
+        (MODEL_FILE, "--record", "r.txt", "--data", "d.npz"): "--record needs the --config",
+        (): "Give the float network once",
+    }.items():
+        done = amct_lite("inspect", *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert message in done.stderr
