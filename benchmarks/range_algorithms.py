@@ -2,15 +2,16 @@
 
 One sweep over the calibration photos feeds all algorithms. Weights are int8 with a scale per channel; the fake-quant
 form is measured. Calibrates on the first 128 photos of imagenet500 at odd positions, in batches of 16, and evaluates on
-the other 372. Command, from the checkout's root, about 6 minutes on 2 cores:
+the other 372. Command, from the checkout's root, about 6 minutes on 2 cores; a network's name gives its table alone:
 
-    python -m benchmarks.range_algorithms
+    python -m benchmarks.range_algorithms [squeezenet | efficientnet]
 """
 
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -43,9 +44,12 @@ EVALUATION = [index for index in range(500) if index not in CALIBRATION]
 ALGORITHMS = (*RANGE_ALGORITHMS, "auto")
 
 
-def main() -> None:
+NETWORKS = {"squeezenet": SQUEEZENET, "efficientnet": EFFICIENTNET_LITE0}
+
+
+def main(names: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Print a table for each network."""
-    for network in (SQUEEZENET, EFFICIENTNET_LITE0):
+    for network in (NETWORKS[name] for name in names or NETWORKS):
         with tempfile.TemporaryDirectory() as folder:
             rows = measure(network, Path(folder))
         print_table([network.name, "KL", "KL, halves", "top-1 %", "drop", "ranges, s", "chosen by auto"], rows)
@@ -81,6 +85,7 @@ def measure(network: Network, folder: Path) -> list[list[str]]:
         rows.append(
             _row(algorithm, whole, halves, seconds, [choice.chosen.algorithms[0] for choice in choices.values()])
         )
+        print(*rows[-1], file=sys.stderr)
     return rows
 
 
