@@ -41,6 +41,7 @@ from benchmarks.table import print_table
 
 CALIBRATION = range(1, 256, 2)
 EVALUATION = [index for index in range(500) if index not in CALIBRATION]
+HALVES = (slice(0, None, 2), slice(1, None, 2))
 ALGORITHMS = (*RANGE_ALGORITHMS, "auto")
 
 
@@ -81,16 +82,11 @@ def measure(network: Network, folder: Path) -> list[list[str]]:
         saved = save_quantized(graph, records, "Fakequant", folder, algorithm)
         scores = run_model(saved.files["fake_quant_model"], held_out)
         whole = compare(float_scores, scores, held_out.accepted)
-        halves = [compare(float_scores[part], scores[part], held_out.accepted[part]) for part in _halves(scores)]
-        rows.append(
-            _row(algorithm, whole, halves, seconds, [choice.chosen.algorithms[0] for choice in choices.values()])
-        )
+        halves = [compare(float_scores[part], scores[part], held_out.accepted[part]) for part in HALVES]
+        chosen = [choice.chosen.algorithms[0] for choice in choices.values()]
+        rows.append(_row(algorithm, whole, halves, seconds, chosen))
         print(*rows[-1], file=sys.stderr)
     return rows
-
-
-def _halves(scores: Any) -> list[slice]:
-    return [slice(0, None, 2), slice(1, None, 2)] if len(scores) else []
 
 
 def _row(name: str, whole: Comparison, halves: list[Comparison], seconds: float, chosen: list[str]) -> list[str]:
