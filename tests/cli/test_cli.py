@@ -222,3 +222,18 @@ def test_inspect_says_what_a_comparison_lacks(tmp_path, config_file):
         done = amct_lite("inspect", *arguments, cwd=tmp_path)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_ranges_are_explained(tmp_path, config_file, data_file):
+    config = json.loads(config_file.read_text())
+    for block in config.values():
+        if isinstance(block, dict):
+            block["activation_quant_params"] = {"act_algo": "auto"}
+    config_file.write_text(json.dumps(config))
+    common = ("--model", MODEL_FILE, "--config", config_file, "--record", "record.txt")
+    done = amct_lite("calibrate", *common, "--data", data_file, "--batch-size", 25, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = amct_lite("explain-ranges", *common, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "noise / signal at the output of" in done.stdout
+    assert "entropy" in done.stdout
