@@ -51,15 +51,26 @@ class Statistics:
         Raises:
             CalibrationError: It holds NaN or infinite values.
         """
-        try:
-            self._histograms[tensor].update(values)
-        except ParameterError as error:
-            raise CalibrationError(
-                f"The activation {tensor!r} is not finite in batch {self.batches + 1}: {error.cause}",
-                remedy="Check the data's preprocessing, and that the float model is sound on it.",
-            ) from error
-        if values.size:
-            self._moments[tensor].update(values)
+        if not values.size:
+            return
+        histogram = self._histograms[tensor]
+        for chunk in self._moments[tensor].adding(values):
+            try:
+                histogram.update(chunk)
+            except ParameterError as error:
+                raise _not_finite(tensor, values, self.batches + 1) from error
+
+    def merge(self, other: "Statistics") -> None:
+        """Take in what others saw of the same tensors in later batches.
+
+        Histograms merge exactly; the moments are floating-point sums, so their last digits depend on where the batches
+        were parted, and `sweep` always parts them alike.
+        """
+        self.batches += other.batches
+        self.samples += other.samples
+        for name in self.tensors:
+            self._histograms[name].merge(other._histograms[name])
+            self._moments[name].merge(other._moments[name])
 
     def histogram(self, layer: Layer) -> Histogram:
         """Histogram of a layer's activation."""
@@ -78,6 +89,15 @@ class Statistics:
                 layer=layer.name,
                 remedy="Calibrate again with this config.",
             )
+
+
+def _not_finite(tensor: str, values: FloatArray, number: int) -> CalibrationError:
+    num_nan, num_infinite = int(np.count_nonzero(np.isnan(values))), int(np.count_nonzero(np.isinf(values)))
+    return CalibrationError(
+        f"The activation {tensor!r} is not finite in batch {number}: {num_nan} NaN and {num_infinite} infinite values"
+        f" among the {values.size} to calibrate on.",
+        remedy="Check the data's preprocessing, and that the float model is sound on it.",
+    )
 
 
 def save_statistics(statistics: Statistics, path: Path, keys: Mapping[str, str]) -> None:
