@@ -7,10 +7,12 @@ final width from the start. It depends on the data only: not on batch sizes, ord
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from amct_lite.calibration.scratch import CHUNK_SIZE, Scratch
 from amct_lite.calibration.snapshot import HistogramSnapshot
 from amct_lite.errors import ParameterError
 
@@ -22,15 +24,15 @@ NUM_BINS = 8192
 # Below it 2**-exponent leaves the range of float32. Finer bins would tell apart values that no grid can.
 MIN_EXPONENT = -126
 
-# Values worked on at a time: they and their temporaries (1 MiB in all) stay in a core's cache.
-CHUNK_SIZE = 2**16
-
 # Types that float32 holds exactly, so that counting can run in float32.
 FLOAT32_TYPES = frozenset({"bool", "int8", "uint8", "int16", "uint16", "float32"})
 
 
 class Histogram:
     """Counts values batch by batch.
+
+    Args:
+        scratch: Memory to work in, which histograms of one thread can share; None for memory of its own.
 
     Attributes:
         exponent: The bins' width is 2**exponent, the least for all values seen and 0 to fit NUM_BINS bins.
@@ -45,13 +47,18 @@ class Histogram:
         (3, 1, 2.0)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Scratch | None = None) -> None:
+        self._scratch = Scratch() if scratch is None else scratch
         self.exponent = MIN_EXPONENT
         self.zeros = 0
         self.minimum = math.inf
         self.maximum = -math.inf
         # Bin i, from -NUM_BINS to NUM_BINS - 1, is entry i + NUM_BINS, so that halving i keeps pairs aligned.
         self._counts = np.zeros(2 * NUM_BINS, dtype=np.int64)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is pickled is what is saved, without the scratch and the empty bins.
+        return Histogram.from_arrays, (self.to_arrays(),)
 
     @property
     def total(self) -> int:
@@ -163,7 +170,8 @@ class Histogram:
         if zeros == values.size:
             return
         # Multiplying by a power of two is exact, and so is every float32 integer up to NUM_BINS.
-        scaled = values * values.dtype.type(math.ldexp(1.0, -self.exponent))
+        space = self._scratch.floats[: values.size] if values.dtype == np.float32 else None
+        scaled = np.multiply(values, values.dtype.type(math.ldexp(1.0, -self.exponent)), out=space)
         if low < 0.0:
             np.floor(scaled, out=scaled)
             if self.exponent > 0:
@@ -174,8 +182,10 @@ class Histogram:
         else:
             # Without negative values, the conversion to integers is the floor.
             counts = self._counts[NUM_BINS:]
+        indices = self._scratch.indices[: values.size]
+        np.copyto(indices, scaled, casting="unsafe")
         # Unlike bincount, this takes no pass for the range and no fresh array of counts.
-        np.add.at(counts, scaled.astype(np.intp), 1)
+        np.add.at(counts, indices, 1)
         self._counts[NUM_BINS] -= zeros
 
 

@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from amct_lite.calibration.scratch import CHUNK_SIZE
 from amct_lite.errors import ParameterError
 
 __all__ = ["ChannelMoments"]
 
-# Values worked on at a time: they and what is computed from them (1 MiB in all) stay in a core's cache.
-CHUNK_SIZE = 2**16
-
 # From so many values in a row on, float32 sums of a row are exact to about 1e-6 and take a quarter of the time.
-LONG_ROW = 64
+LONG_ROW = 16
 
 
 class ChannelMoments:
@@ -83,15 +81,11 @@ class ChannelMoments:
             return
         # (before, channels, after): a view of any contiguous batch.
         blocks = array.reshape(int(np.prod(array.shape[:axis])), num_channels, -1)
-        rows = max(1, CHUNK_SIZE // (num_channels * blocks.shape[2]))
-        channels = max(1, min(num_channels, CHUNK_SIZE // (rows * blocks.shape[2])))
-        for row in range(0, blocks.shape[0], rows):
-            for channel in range(0, num_channels, channels):
-                chunk = blocks[row : row + rows, channel : channel + channels]
-                # float16 is slow in every numpy operation but this one.
-                chunk = chunk.astype(np.float32) if chunk.dtype == np.float16 else chunk
-                self._add(chunk, slice(channel, channel + channels))
-                yield chunk
+        for channels, chunk in _chunks(blocks):
+            # float16 is slow in every numpy operation but this one.
+            chunk = chunk.astype(np.float32) if chunk.dtype == np.float16 else chunk
+            self._add(chunk, channels)
+            yield chunk
         self.count += array.size // num_channels
 
     def _add(self, chunk: npt.NDArray[Any], channels: slice) -> None:
@@ -100,7 +94,7 @@ class ChannelMoments:
             if chunk.dtype == np.float32 and chunk.shape[2] >= LONG_ROW:
                 square_sums = np.einsum("rca,rca->rc", chunk, chunk)
                 if np.isfinite(square_sums).all():
-                    self.sums[channels] += chunk.sum(axis=2).sum(axis=0, dtype=np.float64)
+                    self.sums[channels] += np.einsum("rca->rc", chunk).sum(axis=0, dtype=np.float64)
                     self.square_sums[channels] += square_sums.sum(axis=0, dtype=np.float64)
                     return
             exact = chunk.astype(np.float64)
@@ -153,3 +147,16 @@ class ChannelMoments:
             self.sums, self.square_sums = np.zeros(num_channels), np.zeros(num_channels)
         elif self.sums.size != num_channels:
             raise ParameterError(f"The number of channels must not change. Got {num_channels} after {self.sums.size}.")
+
+
+def _chunks(blocks: npt.NDArray[Any]) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+    """Pieces of at most CHUNK_SIZE values that lie together, each with the channels that it holds."""
+    before, num_channels, after = blocks.shape
+    columns = min(after, CHUNK_SIZE)
+    channels = min(num_channels, CHUNK_SIZE // columns)
+    rows = CHUNK_SIZE // (columns * channels)
+    for row in range(0, before, rows):
+        for channel in range(0, num_channels, channels):
+            for column in range(0, after, columns):
+                found = slice(channel, channel + channels)
+                yield found, blocks[row : row + rows, found, column : column + columns]

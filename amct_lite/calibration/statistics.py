@@ -10,6 +10,7 @@ import numpy as np
 
 from amct_lite.calibration.histogram import Histogram
 from amct_lite.calibration.moments import ChannelMoments
+from amct_lite.calibration.scratch import Scratch
 from amct_lite.errors import CalibrationError, FileError, ParameterError
 from amct_lite.files.atomic import write_bytes_atomically
 from amct_lite.files.npz import npz_bytes
@@ -23,17 +24,23 @@ _FORMAT = 1
 class Statistics:
     """Observers of the tensors that a plan needs, fed batch by batch in constant memory.
 
+    Args:
+        tensors: Tensor to observe -> axis of its channels.
+        batches_before: Batches that other statistics see before these do; batches are numbered behind them.
+
     Attributes:
         batches: Number of batches seen.
         samples: Number of samples in them: the sum of the first input's leading sizes.
         tensors: Observed tensor -> axis of its channels.
     """
 
-    def __init__(self, tensors: Mapping[str, int]) -> None:
+    def __init__(self, tensors: Mapping[str, int], batches_before: int = 0) -> None:
+        self._batches_before = batches_before
         self.batches = 0
         self.samples = 0
         self.tensors = dict(tensors)
-        self._histograms = {name: Histogram() for name in tensors}
+        scratch = Scratch()
+        self._histograms = {name: Histogram(scratch) for name in tensors}
         self._moments = {name: ChannelMoments(axis) for name, axis in tensors.items()}
 
     @classmethod
@@ -58,7 +65,7 @@ class Statistics:
             try:
                 histogram.update(chunk)
             except ParameterError as error:
-                raise _not_finite(tensor, values, self.batches + 1) from error
+                raise _not_finite(tensor, values, self._batches_before + self.batches + 1) from error
 
     def merge(self, other: "Statistics") -> None:
         """Take in what others saw of the same tensors in later batches.
