@@ -172,7 +172,8 @@ def _check_keys(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]
     for name, value in wanted.items():
         if stored.get(name) != value:
             raise CalibrationError(
-                f"The statistics file {path} was made for another {name}.",
+                f"The statistics file {path} was made for another {name}: {str(stored.get(name))[:12]} there,"
+                f" {value[:12]} here.",
                 remedy="Delete it and calibrate again, or use the file that belongs to this one.",
             )
 
