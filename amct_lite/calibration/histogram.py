@@ -205,9 +205,11 @@ def _least_exponent(low: float, high: float) -> int:
 
 def _coarsened(counts: npt.NDArray[np.int64], doublings: int) -> npt.NDArray[np.int64]:
     """Merges bins in pairs, as often as asked."""
+    if not counts.any():
+        return counts
     # After 14 doublings all bins are -1 and 0, which stay what they are.
     for _ in range(min(doublings, NUM_BINS.bit_length())):
         merged = np.zeros_like(counts)
-        merged[NUM_BINS // 2 : NUM_BINS // 2 + NUM_BINS] = counts.reshape(-1, 2).sum(axis=1)
+        merged[NUM_BINS // 2 : NUM_BINS // 2 + NUM_BINS] = counts[::2] + counts[1::2]
         counts = merged
     return counts
