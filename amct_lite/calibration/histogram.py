@@ -25,7 +25,7 @@ NUM_BINS = 8192
 MIN_EXPONENT = -126
 
 # Types that float32 holds exactly, so that counting can run in float32.
-FLOAT32_TYPES = frozenset({"bool", "int8", "uint8", "int16", "uint16", "float32"})
+FLOAT32_TYPES = frozenset(map(np.dtype, ("bool", "int8", "uint8", "int16", "uint16", "float32")))
 
 
 class Histogram:
@@ -91,7 +91,7 @@ class Histogram:
                 f"{num_nan} NaN and {num_infinite} infinite values among the {flat.size} to calibrate on."
             )
         self._widen(low, high)
-        working_type = np.float32 if flat.dtype.name in FLOAT32_TYPES else np.float64
+        working_type = np.float32 if flat.dtype in FLOAT32_TYPES else np.float64
         for start in range(0, flat.size, CHUNK_SIZE):
             self._count(flat[start : start + CHUNK_SIZE].astype(working_type, copy=False), low, high)
 

@@ -93,9 +93,9 @@ class ChannelMoments:
         with np.errstate(over="ignore", invalid="ignore"):
             if chunk.dtype == np.float32 and chunk.shape[2] >= LONG_ROW:
                 square_sums = np.einsum("rca,rca->rc", chunk, chunk)
-                if np.isfinite(square_sums).all():
-                    self.sums[channels] += np.einsum("rca->rc", chunk).sum(axis=0, dtype=np.float64)
-                    self.square_sums[channels] += square_sums.sum(axis=0, dtype=np.float64)
+                if square_sums.max() < np.inf:
+                    self.sums[channels] += _column_sums(np.einsum("rca->rc", chunk))
+                    self.square_sums[channels] += _column_sums(square_sums)
                     return
             exact = chunk.astype(np.float64)
             self.sums[channels] += exact.sum(axis=(0, 2))
@@ -147,6 +147,11 @@ class ChannelMoments:
             self.sums, self.square_sums = np.zeros(num_channels), np.zeros(num_channels)
         elif self.sums.size != num_channels:
             raise ParameterError(f"The number of channels must not change. Got {num_channels} after {self.sums.size}.")
+
+
+def _column_sums(rows: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """Sums over axis 0 in float64; a single row is its own sum."""
+    return rows[0] if rows.shape[0] == 1 else rows.sum(axis=0, dtype=np.float64)
 
 
 def _chunks(blocks: npt.NDArray[Any]) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
