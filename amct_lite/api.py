@@ -122,8 +122,8 @@ def calibrate(
             needs no data: inputs stay float and codebooks are not refined.
         progress: Called with (steps done, steps in all): a step is a batch, then a layer that is refined.
         sess_options: onnxruntime.SessionOptions, for example with a custom-operator library.
-        n_jobs: Shards of batches observed at once, -1 for as many as there are processors or workers. None keeps to this
-            process, which counts one batch while the next one runs, or is -1 where a backend is named.
+        n_jobs: Shards of batches observed at once, -1 for as many as there are processors or workers. None keeps to
+            this process, which counts one batch while the next one runs, or is -1 where a backend is named.
         backend: Where shards run, through joblib: "loky" (processes), "threading", "dask" (with a distributed.Client)
             or "ray".
         statistics_file: An .npz file that keeps what the sweep saw. Where it exists it is used instead of a sweep, and

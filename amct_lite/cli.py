@@ -37,10 +37,6 @@ ModelOption = Annotated[Path, typer.Option("--model", help="The float network: a
 WeightsOption = Annotated[Path | None, typer.Option("--weights", help="The caffemodel, for a Caffe network.")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="The quantization config, JSON.")]
 RecordOption = Annotated[Path, typer.Option("--record", help="The scale/offset record.")]
-DataOption = Annotated[
-    Path,
-    typer.Option("--data", help="An .npz file: each array is a model input by its name, 'labels' is left out."),
-]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Samples per batch.")]
 
 

@@ -151,7 +151,8 @@ class ChannelMoments:
 
 def _column_sums(rows: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
     """Sums over axis 0 in float64; a single row is its own sum."""
-    return rows[0] if rows.shape[0] == 1 else rows.sum(axis=0, dtype=np.float64)
+    sums: npt.NDArray[Any] = rows[0] if rows.shape[0] == 1 else rows.sum(axis=0, dtype=np.float64)
+    return sums
 
 
 def _chunks(blocks: npt.NDArray[Any]) -> Iterator[tuple[slice, npt.NDArray[Any]]]:

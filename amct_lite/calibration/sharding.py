@@ -83,8 +83,8 @@ def observe_shards(
     if jobs.backend == "threading":
         task = joblib.delayed(functools.partial(_observe, observed, dict(tensors)))
     else:
-        data = np.frombuffer(session_bytes(model.ir, observed.produced), np.uint8)
-        key = hashlib.sha256(data).hexdigest()
+        content = session_bytes(model.ir, observed.produced)
+        data, key = np.frombuffer(content, np.uint8), hashlib.sha256(content).hexdigest()
         # The bytes are an argument of their own: loky maps a large array, and Dask sends it once.
         task = joblib.delayed(functools.partial(_observe_remotely, key, tuple(observed.produced), dict(tensors)))
         task = functools.partial(task, data)
@@ -102,7 +102,7 @@ def observe_shards(
 
 @contextmanager
 def _workers(jobs: Jobs) -> Iterator[Any]:
-    """joblib's workers, kept over all rounds."""
+    """The workers of joblib, kept over all rounds."""
     import joblib
 
     if jobs.backend == "dask":

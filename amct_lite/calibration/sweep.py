@@ -74,11 +74,11 @@ def _observe_here(
     observed: ObservedSession, tensors: Mapping[str, int], feeds: Iterable[Feed], report: Callable[[int], None]
 ) -> Iterator[Statistics]:
     """Statistics of each SHARD_BATCHES batches in a row, parted as shards part them so that all sums are the same."""
-    part, done = Statistics(tensors), 0
-    for feed, values in run_ahead(observed.run, feeds):
+    part = Statistics(tensors)
+    for done, (feed, values) in enumerate(run_ahead(observed.run, feeds), 1):
         observe_batch(part, feed, values)
+        # The batch after the next one starts now, and this one's tensors must be gone by then.
         del feed, values
-        done += 1
         report(done)
         if part.batches == SHARD_BATCHES:
             yield part

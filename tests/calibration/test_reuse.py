@@ -75,7 +75,7 @@ def test_fewer_layers_are_found_in_a_file_with_more(case: Case, no_sweep: Callab
 
 def test_a_layer_that_was_not_observed_is_named(case: Case) -> None:
     case.calibrate(BATCHES, skip_layers=["conv1"])
-    with pytest.raises(CalibrationError, match="Layer 'conv1': .*another config: it lacks this layer's input 'image'"):
+    with pytest.raises(CalibrationError, match=r"Layer 'conv1': .*another config: it lacks this layer's input 'image'"):
         case.calibrate(BATCHES)
 
 

@@ -73,7 +73,7 @@ def test_a_dask_cluster_gives_the_bytes_of_one(dask_client: Any, tmp_path: Path)
 def test_an_error_on_a_dask_cluster_names_shard_and_batch(dask_client: Any) -> None:
     model = load_model(MODEL_FILE)
     bad = [*BATCHES[:5], np.full((1, 1, 8, 8), np.nan, np.float32)]
-    with pytest.raises(CalibrationError, match="Shard 2 failed in batch 6: .*'image' is not finite in batch 6"):
+    with pytest.raises(CalibrationError, match=r"Shard 2 failed in batch 6: .*'image' is not finite in batch 6"):
         sweep(model, model.layers, bad, 6, backend="dask")
 
 
@@ -90,7 +90,7 @@ def test_ray_gives_the_bytes_of_one() -> None:
 def test_an_error_in_a_shard_names_it_and_the_batch() -> None:
     model = load_model(MODEL_FILE)
     bad = [*BATCHES[:5], np.full((1, 1, 8, 8), np.inf, np.float32)]
-    with pytest.raises(CalibrationError, match="Shard 2 failed in batch 6: .*64 infinite values"):
+    with pytest.raises(CalibrationError, match=r"Shard 2 failed in batch 6: .*64 infinite values"):
         sweep(model, model.layers, bad, 6, n_jobs=2, backend="threading")
 
 
