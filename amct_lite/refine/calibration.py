@@ -75,15 +75,17 @@ def find_records(
             progress(done, steps)
 
     keeper = SampleKeeper(input_specs(create_session(graph.model.ir, sess_options=sess_options))) if refined else None
-    watched = batches if keeper is None or batches is None else keeper.watch(batches, batch_num)
+    given: Iterable[Any] = () if batches is None else batches
+    watched = given if keeper is None else keeper.watch(given, batch_num)
     options = {"progress": report, "sess_options": sess_options, "n_jobs": n_jobs, "backend": backend}
     if not observed:
         statistics = Statistics({})
-        _read_all(iter(watched or ()), batch_num, report)
+        _read_all(iter(watched), batch_num, report)
     elif statistics_file is not None:
-        statistics = sweep_or_reuse(graph.model, observed, watched, batch_num, statistics_file, **options)
+        data = None if batches is None else watched
+        statistics = sweep_or_reuse(graph.model, observed, data, batch_num, statistics_file, **options)
     else:
-        statistics = sweep(graph.model, observed, watched or (), batch_num, **options)
+        statistics = sweep(graph.model, observed, watched, batch_num, **options)
     records = make_records(graph.model, graph.plans, statistics)
     if keeper is None:
         return records

@@ -53,9 +53,11 @@ def no_sweep(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def test_the_second_calibration_sweeps_no_more_and_writes_the_same(case: Case, no_sweep: Callable[[], None]) -> None:
     first = case.calibrate(BATCHES)
+    assert case.calibrate(np.stack(BATCHES), share=False) == first
     no_sweep()
     assert case.calibrate(BATCHES) == first
     assert case.calibrate([{"image": batch} for batch in BATCHES]) == first
+    assert case.calibrate(np.stack(BATCHES)) == first, "an array of batches is a sequence of them"
     assert case.calibrate(None) == first
 
 
