@@ -40,10 +40,6 @@ ModelOption = Annotated[Path, typer.Option("--model", help="The float network: a
 WeightsOption = Annotated[Path | None, typer.Option("--weights", help="The caffemodel, for a Caffe network.")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="The quantization config, JSON.")]
 RecordOption = Annotated[Path, typer.Option("--record", help="The scale/offset record.")]
-DataOption = Annotated[
-    Path,
-    typer.Option("--data", help="An .npz file: each array is a model input by its name, 'labels' is left out."),
-]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Samples per batch.")]
 
 
@@ -148,13 +144,28 @@ def calibrate(
     model: ModelOption,
     config: ConfigOption,
     record: RecordOption,
-    data: DataOption,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="An .npz file: each array is a model input by its name, 'labels' is left out. Not needed with an"
+            " existing statistics file.",
+        ),
+    ] = None,
     weights: WeightsOption = None,
     batch_size: BatchSizeOption = 16,
     save: Annotated[
         Path | None,
         typer.Option(help="Folder and prefix; writes the fake-quant and deploy models there too."),
     ] = None,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(help="Keeps what the batches gave; where it exists they are not run again."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Shards of batches observed at once; -1 for all processors or workers.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Where the shards run: loky, threading, dask or ray.")] = None,
 ) -> None:
     """Run batch_num batches through the float network and write the record."""
     from amct_lite.api import calibrate as run_calibration
@@ -163,7 +174,14 @@ def calibrate(
 
     graph = init(config, model, weights, record)
     with sweep_progress(graph.config.batch_num) as progress:
-        run_calibration(graph, _batches(data, batch_size), progress=progress)
+        run_calibration(
+            graph,
+            None if data is None else _batches(data, batch_size),
+            progress=progress,
+            n_jobs=jobs,
+            backend=backend,
+            statistics_file=statistics,
+        )
     typer.echo(f"The record is written to {record}.")
     if save is not None:
         _show(save_model(graph, "Both", save).summary)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy.typing as npt
 
 from amct_lite.calibration.modified_model import CalibrationTask
+from amct_lite.calibration.observed_session import observe_batch
 from amct_lite.calibration.statistics import Statistics, save_statistics
-from amct_lite.calibration.sweep import observe_batch
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import write_record
 from amct_lite.quantize.factors import make_records

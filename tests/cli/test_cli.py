@@ -65,6 +65,19 @@ def test_config_calibrate_and_save_make_the_models(tmp_path, config_file, data_f
     }
 
 
+def test_calibrate_keeps_its_statistics_and_needs_no_data_then(tmp_path, config_file, data_file):
+    command = ("calibrate", "--model", MODEL_FILE, "--config", config_file, "--statistics", "kept.npz")
+    first = amct_lite(
+        *(*command, "--record", "a.txt", "--data", data_file, "--batch-size", 25),
+        *("--jobs", 2, "--backend", "threading"),
+        cwd=tmp_path,
+    )
+    assert first.returncode == 0, first.stderr
+    again = amct_lite(*command, "--record", "b.txt", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "a.txt").read_bytes() == (tmp_path / "b.txt").read_bytes()
+
+
 def test_auto_nuq_takes_an_evaluator_from_a_file(tmp_path, config_file, data_file):
     done = amct_lite(
         *("auto-nuq", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
