@@ -10,7 +10,7 @@ of imagenet500 at odd positions, and evaluates on the other 372. Command, from t
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
