@@ -1,4 +1,4 @@
-"""Accuracy of W8A8 by other tools and by amct_lite, on the same photos, in the same runtime.
+r"""Accuracy of W8A8 by other tools and by amct_lite, on the same photos, in the same runtime.
 
 Everything calibrates on the first 128 photos of imagenet500 at odd positions, and writes a QDQ model (uint8
 activations, int8 weights) that ONNX Runtime runs. *KL* is the mean of KL(float || quantized) of the class
@@ -12,7 +12,7 @@ fails, gets a row with the reason. Command, from the checkout's root:
     python -m venv /tmp/nncf && /tmp/nncf/bin/pip install nncf onnx onnxruntime
     python -m venv /tmp/aimet && /tmp/aimet/bin/pip install aimet-onnx
     python -m venv /tmp/quark && /tmp/quark/bin/pip install amd-quark torch
-    python -m benchmarks.int8_peers --nncf-python /tmp/nncf/bin/python --aimet-python /tmp/aimet/bin/python \\
+    python -m benchmarks.int8_peers --nncf-python /tmp/nncf/bin/python --aimet-python /tmp/aimet/bin/python \
         --quark-python /tmp/quark/bin/python
 """
 
