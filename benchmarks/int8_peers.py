@@ -6,6 +6,10 @@ probabilities over the other 372 photos, also by halves; *drop* is in points of 
 *of the best peer*: KL over the least KL of another tool with as many weight scales. *s*: CPU seconds it took, from the
 start of the tool's process. Which functions and settings of the tools are called stands in `peer_quantizers.py`.
 
+With `--peer-scores FOLDER` the scores of the other tools' models are kept there and not computed again: what is
+left is amct_lite, in two minutes a network. Ours is a row in `PER_CHANNEL` or `PER_TENSOR`, which says what its config
+has in place of the defaults.
+
 A tool runs in a Python of its own, given by its option; without it, in this one. A tool that is not installed, or
 fails, gets a row with the reason. Command, from the checkout's root:
 
@@ -169,6 +173,7 @@ def main(
     aimet_python: Annotated[str, typer.Option(help="A Python with aimet-onnx.")] = sys.executable,
     quark_python: Annotated[str, typer.Option(help="A Python with amd-quark.")] = sys.executable,
     onnxruntime_python: Annotated[str, typer.Option(help="A Python with onnxruntime.")] = sys.executable,
+    peer_scores: Annotated[Path | None, typer.Option(help="Where other tools' scores are kept.")] = None,
 ) -> None:
     """Print a table for each network."""
     pythons = {"onnxruntime": onnxruntime_python, "nncf": nncf_python, "aimet": aimet_python, "quark": quark_python}
@@ -177,7 +182,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             case = find(Path(folder))
             if case is not None:
-                print_table([case.network.name, *HEADINGS], measure(case, chosen, pythons, Path(folder)))
+                print_table([case.network.name, *HEADINGS], measure(case, chosen, pythons, Path(folder), peer_scores))
 
 
 def imagenet_case(network: Network, _folder: Path) -> Case:
@@ -202,7 +207,13 @@ CASES = {
 }
 
 
-def measure(case: Case, rows: Mapping[str, Peer | Ours], pythons: Mapping[str, str], folder: Path) -> list[list[str]]:
+def measure(
+    case: Case,
+    rows: Mapping[str, Peer | Ours],
+    pythons: Mapping[str, str],
+    folder: Path,
+    kept_folder: Path | None = None,
+) -> list[list[str]]:
     """Quantize with each, and compare with the float network."""
     photos_file = folder / "calibration.npy"
     np.save(photos_file, case.photos[CALIBRATION])
@@ -212,7 +223,11 @@ def measure(case: Case, rows: Mapping[str, Peer | Ours], pythons: Mapping[str, s
         own_folder = folder / str(place)
         own_folder.mkdir()
         if isinstance(row, Peer):
-            results[name] = run_peer(row, case, photos_file, own_folder / "quantized.onnx", pythons[row.tool])
+            kept_file = None if kept_folder is None else kept_folder / f"{case.network.name}, {name}.npz"
+            results[name] = read_result(kept_file) or run_peer(
+                row, case, photos_file, own_folder / "quantized.onnx", pythons[row.tool]
+            )
+            write_result(results[name], kept_file)
         else:
             results[name] = run_ours(row, case, own_folder)
         print(*table_row(case, name, results[name], float_scores, float("nan")), file=sys.stderr, flush=True)
@@ -240,6 +255,21 @@ def run_peer(peer: Peer, case: Case, photos_file: Path, quantized_file: Path, py
     except Exception as error:  # Whatever onnxruntime says of the model is its row.
         return Result(None, note=_last_line(f"{type(error).__name__}: {error}"))
     return Result(scores, _children_seconds() - start)
+
+
+def read_result(file: Path | None) -> Result | None:
+    """What was kept of an earlier run, if anything."""
+    if file is None or not file.exists():
+        return None
+    with np.load(file) as kept:
+        return Result(kept["scores"], float(kept["seconds"]))
+
+
+def write_result(result: Result, file: Path | None) -> None:
+    """Keep a result, unless it is a failure, which may be cured."""
+    if file is not None and result.scores is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, scores=result.scores, seconds=result.seconds)
 
 
 def _children_seconds() -> float:
