@@ -217,7 +217,7 @@ def measure(
     """Quantize with each, and compare with the float network."""
     photos_file = folder / "calibration.npy"
     np.save(photos_file, case.photos[CALIBRATION])
-    float_scores = run_model(case.network.model_file, ArrayData(case.photos))
+    float_scores = run_model(case.network.model_file, ArrayData(case.photos), num_threads=1)
     results = {}
     for place, (name, row) in enumerate(rows.items()):
         own_folder = folder / str(place)
@@ -249,7 +249,7 @@ def run_peer(peer: Peer, case: Case, photos_file: Path, quantized_file: Path, py
     start = _children_seconds()
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
-        scores = run_model(quantized_file, ArrayData(case.photos))
+        scores = run_model(quantized_file, ArrayData(case.photos), num_threads=1)
     except subprocess.CalledProcessError as error:
         return Result(None, note=_last_line(error.stderr))
     except Exception as error:  # Whatever onnxruntime says of the model is its row.
@@ -296,7 +296,7 @@ def run_ours(ours: Ours, case: Case, folder: Path) -> Result:
     except AmctError as error:
         return Result(None, note=_last_line(str(error)))
     seconds = time.process_time() - start
-    return Result(run_model(deploy_model, ArrayData(case.photos)), seconds)
+    return Result(run_model(deploy_model, ArrayData(case.photos), num_threads=1), seconds)
 
 
 def edited(config: dict[str, Any], ours: Ours) -> dict[str, Any]:
