@@ -25,7 +25,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +57,7 @@ CALIBRATION = range(1, 256, 2)
 EVALUATION = [index for index in range(500) if index not in CALIBRATION]
 HALVES = (EVALUATION[::2], EVALUATION[1::2])
 TIMEOUT_SECONDS = 1800
+NOTE_LENGTH = 150
 HEADINGS = ["KL", "KL, halves", "of the best peer", "top-1 %", "drop", "drop, 500", "s", "note"]
 
 
@@ -279,7 +279,7 @@ def _children_seconds() -> float:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return textwrap.shorten(lines[-1], 100) if lines else "failed"
+    return lines[-1].strip()[:NOTE_LENGTH] if lines else "failed"
 
 
 def run_ours(ours: Ours, case: Case, folder: Path) -> Result:

@@ -103,7 +103,7 @@ def quantize_with_nncf(
         quantized_file: What is written.
         preset: "performance" (the default: symmetric activations) or "mixed" (activations with an offset).
         fast_bias_correction: False takes the slow one, that its documentation calls more accurate.
-        smooth_quant: SmoothQuant's alpha for convolutions, which are left alone by default.
+        smooth_quant: SmoothQuant's alpha for convolutions. It does this only to what it is told is a transformer.
         range_estimator: A member of its RangeEstimatorParametersSet for activations.
         overflow_fix: Whether the first layer's weights keep to 7 bits, for CPUs without VNNI; its default.
         per_channel: Whether weights have a scale per output channel.
@@ -133,6 +133,7 @@ def quantize_with_nncf(
         preset=None if preset is None else nncf.QuantizationPreset(preset),
         subset_size=len(photos),
         fast_bias_correction=fast_bias_correction,
+        model_type=None if smooth_quant is None else nncf.ModelType.TRANSFORMER,
         advanced_parameters=advanced,
     )
     onnx.save(quantized, quantized_file)
