@@ -116,6 +116,7 @@ PER_CHANNEL: Mapping[str, Peer | Ours] = {
     "quark AdaQuant": Peer("quark", {"algorithms": ["AdaQuant"]}),
     "amct_lite": Ours(),
     "amct_lite mse": Ours(activations={"act_algo": "mse"}),
+    "amct_lite mse, rounding gptq": Ours({"rounding": "gptq"}, {"act_algo": "mse"}),
     "amct_lite, layers' inputs alone": Ours(config={"integer_operators": []}),
     "amct_lite mse, layers' inputs alone": Ours(activations={"act_algo": "mse"}, config={"integer_operators": []}),
 }
@@ -130,6 +131,9 @@ PER_TENSOR: Mapping[str, Peer | Ours] = {
         "quark CLE": Peer("quark", {"algorithms": ["CLE"]}, per_channel=False),
         "amct_lite": Ours(per_channel=False),
         "amct_lite mse": Ours(activations={"act_algo": "mse"}, per_channel=False),
+        "amct_lite mse, rounding gptq": Ours(
+            {"rounding": "gptq", "scale_algo": "mse"}, {"act_algo": "mse"}, per_channel=False
+        ),
     }.items()
 }
 ROWS = {**PER_CHANNEL, **PER_TENSOR}
