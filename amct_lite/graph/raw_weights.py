@@ -1,10 +1,11 @@
-"""Weights of a parsed file as arrays: each is copied once, for everything that reads or writes it later.
+"""Weights of a file as arrays, copied once for everything that reads or writes them later.
 
 Protobuf copies a tensor's bytes whenever they are looked at, and keeps its own as long as any part of the message
 lives.
 """
 
 import math
+import mmap
 
 import numpy as np
 import onnx
@@ -12,8 +13,9 @@ import onnx_ir as ir
 
 from amct_lite.errors import ModelError
 from amct_lite.graph.weightless import SMALL_TENSOR_BYTES
+from amct_lite.graph.wire_format import split_weights
 
-__all__ = ["PLAIN_TYPES", "put_back_weights", "take_weights"]
+__all__ = ["PLAIN_TYPES", "parse_model", "put_back_weights", "wrong_length"]
 
 PLAIN_TYPES = frozenset(
     (
@@ -25,31 +27,38 @@ PLAIN_TYPES = frozenset(
 """Types whose raw data is what numpy holds, on machines of ONNX's byte order."""
 
 
-def take_weights(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
-    """Take the big weights of the main graph out of a message.
+def parse_model(content: bytes | mmap.mmap) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
+    """Parse a model, all but its big weights.
 
     Args:
-        proto: A parsed model, changed in place; use it no more.
+        content: The bytes of an .onnx file, or the file mapped; not needed any more once this returns.
 
     Returns:
-        A message with tensors without elements in their place, which keeps no memory of the first; and the weights
-        by name.
+        The message, with tensors without elements in place of the main graph's big weights; and these by name.
 
     Raises:
+        DecodeError: It is no message.
         ModelError: A weight's data is too short or too long.
     """
+    skeleton, found = split_weights(content, SMALL_TENSOR_BYTES)
+    proto = onnx.ModelProto()
+    proto.ParseFromString(skeleton)
     weights: dict[str, ir.TensorProtocol] = {}
     for tensor in proto.graph.initializer:
-        if tensor.data_type not in PLAIN_TYPES or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        data = found.get(tensor.name)
+        if data is None:
             continue
-        dtype, dims = ir.DataType(tensor.data_type), list(tensor.dims)
+        dims, external = list(tensor.dims), tensor.data_location == onnx.TensorProto.EXTERNAL
+        if tensor.data_type not in PLAIN_TYPES or external or min(dims, default=0) < 0:
+            tensor.raw_data = bytes(data)
+            continue
+        dtype = ir.DataType(tensor.data_type)
         size = math.prod(dims) * dtype.bitwidth // 8
-        if size <= SMALL_TENSOR_BYTES or not tensor.HasField("raw_data") or min(dims) < 0:
-            continue
-        data = tensor.raw_data
         if len(data) != size:
             raise wrong_length(tensor.name, len(data), size)
-        array = np.frombuffer(data, dtype.numpy().newbyteorder("<")).reshape(dims)
+        # A copy, since in the file numbers lie at any address.
+        array = np.frombuffer(data, dtype.numpy().newbyteorder("<")).reshape(dims).copy()
+        array.flags.writeable = False
         weights[tensor.name] = ir.Tensor(
             array,
             dtype=dtype,
@@ -57,18 +66,13 @@ def take_weights(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, ir.
             doc_string=tensor.doc_string,
             metadata_props={entry.key: entry.value for entry in tensor.metadata_props},
         )
-        tensor.raw_data = b""
         del tensor.dims[:]
         tensor.dims.append(0)
-    if not weights:
-        return proto, weights
-    slim = onnx.ModelProto()
-    slim.ParseFromString(proto.SerializeToString())
-    return slim, weights
+    return proto, weights
 
 
 def put_back_weights(graph: ir.Graph, weights: dict[str, ir.TensorProtocol]) -> None:
-    """Give a graph made of a message of `take_weights` its weights, in place."""
+    """Give a graph made of a message of `parse_model` its weights, in place."""
     for name, tensor in weights.items():
         value = graph.initializers[name]
         value.const_value = tensor

@@ -1,6 +1,7 @@
 """From a file on disk to a parsed and checked ModelProto and its weights."""
 
 import dataclasses
+import mmap
 import os
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from amct_lite.errors import FileError, ModelError
-from amct_lite.files.reading import read_bytes
+from amct_lite.files.reading import mapped_bytes
 from amct_lite.graph.digest import FileDigest
 from amct_lite.graph.external import check_tensors
-from amct_lite.graph.raw_weights import take_weights
+from amct_lite.graph.raw_weights import parse_model
 
 __all__ = ["ModelFile", "read_model_file"]
 
@@ -50,9 +51,9 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
         ModelError: It is no complete ONNX model, or refers to data outside its folder.
     """
     absolute = Path(path).absolute()
-    proto = _parse(read_bytes(absolute, "an .onnx file"), absolute)
+    with mapped_bytes(absolute, "an .onnx file") as content:
+        proto, weights = _parse(content, absolute)
     _check_tensor_names(proto.graph, absolute)
-    proto, weights = take_weights(proto)
     try:
         digest = FileDigest([absolute, *check_tensors(proto, absolute.parent)])
     except FileError:
@@ -65,10 +66,9 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
     return ModelFile(absolute, proto, weights, digest)
 
 
-def _parse(data: bytes, path: Path) -> onnx.ModelProto:
-    proto = onnx.ModelProto()
+def _parse(content: bytes | mmap.mmap, path: Path) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
     try:
-        proto.ParseFromString(data)
+        proto, weights = parse_model(content)
     except DecodeError as error:
         raise ModelError(f"'{path}' is no complete ONNX model: {error}.", remedy=_NOT_ONNX) from error
     # Protobuf accepts many byte strings that are no model, an empty file among them.
@@ -80,7 +80,7 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
             f"'{path}' has the sparse initializer {name!r}, which is not supported.",
             remedy="Export the model with dense weights.",
         )
-    return proto
+    return proto, weights
 
 
 def _check_tensor_names(graph: onnx.GraphProto, path: Path) -> None:

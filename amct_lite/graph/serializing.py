@@ -1,7 +1,7 @@
 """A graph as the bytes of an ONNX file, with each weight copied once.
 
 protobuf would copy weights three times: into a message, and while its buffer grows. A length-delimited field may be put
-together by hand (protobuf.dev/programming-guides/encoding), and fields of a message may come in any order.
+together by hand, and fields of a message may come in any order.
 """
 
 import sys
@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from amct_lite.errors import ModelError
 from amct_lite.graph.raw_weights import PLAIN_TYPES
+from amct_lite.graph.wire_format import key
 
 __all__ = ["to_bytes"]
 
@@ -48,7 +49,7 @@ def to_bytes(model: ir.Model) -> bytes:
         head = proto.SerializeToString(deterministic=True)
         if len(head) + size > _MAX_MESSAGE_BYTES:
             raise ValueError(f"{size} bytes are more than the 2 GiB of a protobuf message")
-        return b"".join([head, _key(_GRAPH, size), graph, *initializers])
+        return b"".join([head, key(_GRAPH, size), graph, *initializers])
     except Exception as error:  # onnx_ir and protobuf raise many kinds
         raise ModelError(
             f"The model cannot be serialised: {error}.",
@@ -63,31 +64,17 @@ def _initializer(name: str, tensor: ir.TensorProtocol) -> Iterator[bytes | memor
         empty = onnx.TensorProto(name=name, data_type=tensor.dtype, dims=tensor.shape.numpy())
         if tensor.doc_string:
             empty.doc_string = tensor.doc_string
-        for key, value in tensor.metadata_props.items():
-            empty.metadata_props.add(key=key, value=value)
+        for prop, value in tensor.metadata_props.items():
+            empty.metadata_props.add(key=prop, value=value)
         head = empty.SerializeToString(deterministic=True)
         data = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
-        raw = _key(_RAW_DATA, len(data))
-        yield _key(_INITIALIZER, len(head) + len(raw) + len(data))
+        raw = key(_RAW_DATA, len(data))
+        yield key(_INITIALIZER, len(head) + len(raw) + len(data))
         yield head
         yield raw
         yield data
         return
     tensor.name = name
     whole = ir.to_proto(tensor).SerializeToString(deterministic=True)
-    yield _key(_INITIALIZER, len(whole))
+    yield key(_INITIALIZER, len(whole))
     yield whole
-
-
-def _key(field_number: int, length: int) -> bytes:
-    """What comes before a length-delimited field: number and wire type 2, then the length."""
-    return _varint(field_number << 3 | 2) + _varint(length)
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number >= 0x80:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
