@@ -1,6 +1,6 @@
 """The streaming sweep: run batches through the float model and feed the observers, one batch at a time."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,7 @@ def sweep(
     batches: Iterable[Any],
     batch_num: int,
     *,
+    moments: bool = True,
     progress: Progress | None = None,
     sess_options: Any = None,
     n_jobs: int | None = None,
@@ -38,6 +39,7 @@ def sweep(
         layers: The layers whose activations are observed.
         batches: Arrays, or dicts from input name to array; only the first `batch_num` are read, in this thread.
         batch_num: How many batches to read.
+        moments: Whether to observe the moments of each channel as well, which only a search reads.
         progress: Called after each batch, or round of shards, with (batches done, batch_num).
         sess_options: onnxruntime.SessionOptions of the user's, for example with a custom-operator library.
         n_jobs: How many shards are observed at once, -1 for as many as there are processors or workers; None for this
@@ -55,14 +57,14 @@ def sweep(
     session = create_session(model.ir, extra_outputs=produced, sess_options=sess_options)
     observed = ObservedSession(session, produced)
     feeds = _feeds(batches, input_specs(session), batch_num)
-    statistics = Statistics(tensors)
+    statistics = Statistics(tensors, moments=moments)
     report = progress or (lambda _done, _total: None)
     if n_jobs in (None, 1) and backend is None:
-        for part in _observe_here(observed, tensors, feeds, lambda done: report(done, batch_num)):
+        for part in _observe_here(observed, statistics, feeds, lambda done: report(done, batch_num)):
             statistics.merge(part)
     else:
         jobs = Jobs(-1 if n_jobs is None else n_jobs, backend or "loky", sess_options)
-        for part in observe_shards(model, observed, tensors, feeds, jobs):
+        for part in observe_shards(model, observed, statistics, feeds, jobs):
             statistics.merge(part)
             report(statistics.batches, batch_num)
     if statistics.batches < batch_num:
@@ -71,18 +73,21 @@ def sweep(
 
 
 def _observe_here(
-    observed: ObservedSession, tensors: Mapping[str, int], feeds: Iterable[Feed], report: Callable[[int], None]
+    observed: ObservedSession, wanted: Statistics, feeds: Iterable[Feed], report: Callable[[int], None]
 ) -> Iterator[Statistics]:
-    """Statistics of each SHARD_BATCHES batches in a row, parted as shards part them so that all sums are the same."""
-    part = Statistics(tensors)
+    """Statistics like those wanted, of batches in a row.
+
+    Moments are sums whose last digits depend on where they are parted, and so they are parted as shards part them.
+    """
+    part = wanted.successor(0)
     for done, (feed, values) in enumerate(run_ahead(observed.run, feeds), 1):
         observe_batch(part, feed, values)
         # The batch after the next one starts now, and this one's tensors must be gone by then.
         del feed, values
         report(done)
-        if part.batches == SHARD_BATCHES:
+        if part.has_moments and part.batches == SHARD_BATCHES:
             yield part
-            part = Statistics(tensors, batches_before=done)
+            part = wanted.successor(done)
     if part.batches:
         yield part
 

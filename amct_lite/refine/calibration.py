@@ -82,7 +82,7 @@ def find_records(
         data = None if batches is None else watched
         statistics = sweep_or_reuse(graph.model, observed, data, batch_num, statistics_file, **options)
     else:
-        statistics = sweep(graph.model, observed, watched, batch_num, **options)
+        statistics = sweep(graph.model, observed, watched, batch_num, moments=False, **options)
     choices = None
     if keeper is not None and range_groups(graph.plans):
         choices = choose_ranges(graph.model, graph.plans, statistics, keeper.feeds, sess_options=sess_options)
