@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from amct_lite.calibration.modified_model import CalibrationTask
 from amct_lite.calibration.observed_session import observe_batch
-from amct_lite.calibration.statistics import Statistics, save_statistics
+from amct_lite.calibration.reuse import DataDigest, save_with_keys
+from amct_lite.calibration.statistics import Statistics
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import write_record
 from amct_lite.quantize.factors import make_records
@@ -28,6 +29,7 @@ class RunningCalibration:
     def __init__(self, task: CalibrationTask) -> None:
         self.task = task
         self._statistics = Statistics(task.tensors)
+        self._data = DataDigest()
         self._failure: CalibrationError | None = None
 
     @property
@@ -67,13 +69,15 @@ class RunningCalibration:
         except CalibrationError as error:
             self._failure = error
             raise
+        if self.task.statistics_file is not None:
+            self._data.add(feed, self._statistics.batches)
         if self.done:
             self._finish()
 
     def _finish(self) -> None:
         task = self.task
         if task.statistics_file is not None:
-            save_statistics(self._statistics, task.statistics_file, {"model": task.model_digest})
+            save_with_keys(self._statistics, task.statistics_file, task.model_digest, task.batch_num, self._data)
         if task.record_file is not None:
             planned = open_graph(task.config_file, task.model_file, task.weights_file)
             if planned.model.digest != task.model_digest:

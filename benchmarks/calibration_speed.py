@@ -109,7 +109,7 @@ def make_kinds(
 
     def observe() -> None:
         opened = load_model(model_file)
-        sweep(opened, opened.layers, batches, len(batches), sess_options=options())
+        sweep(opened, opened.layers, batches, len(batches), moments=False, sess_options=options())
 
     def peer(method: str) -> Callable[[], Any]:
         return lambda: calibrate_with_onnxruntime(model_file, batches, method, folder, num_threads=num_threads)

@@ -40,9 +40,9 @@ from benchmarks.imagenet import (
     reporting_photos,
     run_model,
 )
+from benchmarks.networks import BUILDERS, write_network
 from benchmarks.open_nsfw import write_open_nsfw
 from benchmarks.peers import quantize_with_onnxruntime
-from benchmarks.synthetic_nets import SYNTHETIC_NETS, write_net
 from benchmarks.table import print_table
 
 BATCH_SIZES = (1, 8)
@@ -92,7 +92,9 @@ def cases(folder: Path) -> list[Case]:
     photos = photos_of(EFFICIENTNET_LITE0, "tuxpaint141", range(0, 128, 4))
     calibration = [photos.read(start, start + 8) for start in range(0, NUM_SYNTHETIC_PHOTOS, 8)]
     reported = photos.select(list(range(NUM_SYNTHETIC_PHOTOS, len(photos))))
-    found += [Case(name, write_net(name, folder), calibration, reported) for name in SYNTHETIC_NETS]
+    for name in BUILDERS:
+        write_network(name, folder / f"{name}.onnx")
+        found.append(Case(name, folder / f"{name}.onnx", calibration, reported))
     nsfw = write_open_nsfw(folder)
     if nsfw is None:
         return found

@@ -24,29 +24,40 @@ class ObservedSession:
     """
 
     def __init__(self, session: Any, produced: Sequence[str]) -> None:
+        import onnxruntime
+
         self.session = session
         self.produced = list(produced)
+        self._run_options = onnxruntime.RunOptions()
 
     def run(self, feed: Feed) -> Values:
         """The observed tensors of one batch, inputs left out."""
-        values = self.session.run(self.produced, feed) if self.produced else []
+        values = self.session.run(self.produced, feed, self._run_options) if self.produced else []
         return dict(zip(self.produced, values, strict=True))
 
+    def stop(self) -> None:
+        """End the runs that are going on, at their next operator; there can be no others after it."""
+        self._run_options.terminate = True
 
-def run_ahead(run: Callable[[Feed], Values], feeds: Iterable[Feed]) -> Iterator[tuple[Feed, Values]]:
+
+def run_ahead(
+    run: Callable[[Feed], Values], feeds: Iterable[Feed], stop: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Feed, Values]]:
     """Run feeds in a thread, each while its forerunner is with the caller.
 
     At most two batches' tensors are in memory, provided that the caller drops those that it has used. Exceptions of
-    `run` and of `feeds` reach the caller; leaving early waits for the batch that is running.
+    `run` and of `feeds` reach the caller.
 
     Args:
         run: Computes one batch; it should release the interpreter's lock while it works, as onnxruntime does.
         feeds: Read in the caller's thread, one feed ahead: one that has been read must not change any more.
+        stop: Called where the caller leaves early or is interrupted, before the wait for the run that is going on.
 
     Yields:
         Each feed with what it gave, in order.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="amct_lite_inference") as pool:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="amct_lite_inference")
+    try:
         last: tuple[Feed, Future[Values]] | None = None
         for feed in feeds:
             current = feed, pool.submit(run, feed)
@@ -55,6 +66,11 @@ def run_ahead(run: Callable[[Feed], Values], feeds: Iterable[Feed]) -> Iterator[
             last = current
         if last is not None:
             yield last[0], last[1].result()
+    except BaseException:
+        stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def observe_batch(

@@ -15,7 +15,7 @@ from amct_lite.errors import CalibrationError
 from amct_lite.graph.model import Model
 from amct_lite.types import Layer
 
-__all__ = ["sweep_or_reuse"]
+__all__ = ["DataDigest", "load_for_layers", "save_with_keys", "sweep_or_reuse"]
 
 
 def sweep_or_reuse(
@@ -45,8 +45,7 @@ def sweep_or_reuse(
             data; or what `sweep` raises.
         FileError: The file cannot be read or written.
     """
-    keys = {"model": model.digest, "batch_num": str(batch_num)}
-    data = _DataDigest()
+    data = DataDigest()
     if not statistics_file.exists():
         if batches is None:
             raise CalibrationError(
@@ -54,14 +53,40 @@ def sweep_or_reuse(
                 remedy="Give batches, or the file of an earlier calibration.",
             )
         statistics = sweep(model, layers, data.watch(batches), batch_num, **sweep_options)
-        save_statistics(statistics, statistics_file, {**keys, "calibration data": data.hexdigest()})
+        save_with_keys(statistics, statistics_file, model.digest, batch_num, data)
         return statistics
-    if batches is not None:
-        given = sum(1 for _ in data.watch(islice(batches, batch_num)))
-        if given < batch_num:
-            raise too_few_batches(batch_num, given)
-        keys["calibration data"] = data.hexdigest()
-    statistics = load_statistics(statistics_file, keys)
+    if batches is None:
+        return load_for_layers(statistics_file, model, layers, batch_num)
+    given = sum(1 for _ in data.watch(islice(batches, batch_num)))
+    if given < batch_num:
+        raise too_few_batches(batch_num, given)
+    return load_for_layers(statistics_file, model, layers, batch_num, data)
+
+
+def save_with_keys(
+    statistics: Statistics, statistics_file: Path, model_digest: str, batch_num: int, data: "DataDigest"
+) -> None:
+    """Write statistics with all that they depend on."""
+    save_statistics(statistics, statistics_file, _keys(model_digest, batch_num, data))
+
+
+def load_for_layers(
+    statistics_file: Path, model: Model, layers: Sequence[Layer], batch_num: int, data: "DataDigest | None" = None
+) -> Statistics:
+    """Read statistics that are there, of some layers at least.
+
+    Args:
+        statistics_file: An .npz file.
+        model: The float model.
+        layers: The layers whose activations must be in it.
+        batch_num: The number of batches that it must have been made from.
+        data: Digest of the batches; None takes the file's word.
+
+    Raises:
+        CalibrationError: The file was made for something else, which the message names.
+        FileError: The file cannot be read.
+    """
+    statistics = load_statistics(statistics_file, _keys(model.digest, batch_num, data))
     stored = statistics.tensors
     for layer in layers:
         if stored.get(layer.activation) != layer.channel_axis:
@@ -74,21 +99,32 @@ def sweep_or_reuse(
     return statistics
 
 
-class _DataDigest:
+def _keys(model_digest: str, batch_num: int, data: "DataDigest | None") -> dict[str, str]:
+    keys = {"model": model_digest, "batch_num": str(batch_num)}
+    return keys if data is None else {**keys, "calibration data": data.hexdigest()}
+
+
+class DataDigest:
     """A digest of batches as they pass by; an array and a dict of this one array are the same."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
 
     def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches, taken in as they pass."""
         for number, batch in enumerate(batches, 1):
-            named = dict(batch) if isinstance(batch, Mapping) else {"": batch}
-            for name in sorted(named):
-                values = np.ascontiguousarray(as_array(named[name], number))
-                label = name if len(named) > 1 else ""
-                self._sha256.update(f"{label!r} {values.dtype.name} {values.shape}".encode())
-                self._sha256.update(values.data if values.size else b"")
+            self.add(batch, number)
             yield batch
 
+    def add(self, batch: Any, number: int) -> None:
+        """Take in a batch; its number is for messages."""
+        named = dict(batch) if isinstance(batch, Mapping) else {"": batch}
+        for name in sorted(named):
+            values = np.ascontiguousarray(as_array(named[name], number))
+            label = name if len(named) > 1 else ""
+            self._sha256.update(f"{label!r} {values.dtype.name} {values.shape}".encode())
+            self._sha256.update(values.data if values.size else b"")
+
     def hexdigest(self) -> str:
+        """The digest, in hex, of all batches so far."""
         return self._sha256.hexdigest()

@@ -80,7 +80,7 @@ def _observe_here(
     Moments are sums whose last digits depend on where they are parted, and so they are parted as shards part them.
     """
     part = wanted.successor(0)
-    for done, (feed, values) in enumerate(run_ahead(observed.run, feeds), 1):
+    for done, (feed, values) in enumerate(run_ahead(observed.run, feeds, observed.stop), 1):
         observe_batch(part, feed, values)
         # The batch after the next one starts now, and this one's tensors must be gone by then.
         del feed, values

@@ -10,9 +10,10 @@ from typing import Any
 
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
 from amct_lite.calibration.modified_model import write_calibration_model
-from amct_lite.calibration.statistics import Statistics, load_statistics, statistics_digest
+from amct_lite.calibration.reuse import load_for_layers
+from amct_lite.calibration.statistics import Statistics, statistics_digest
 from amct_lite.calibration.sweep import sweep
-from amct_lite.errors import CalibrationError, ConfigError, EvaluatorError, ParameterError
+from amct_lite.errors import ConfigError, EvaluatorError, ParameterError
 from amct_lite.export.save import fullest_save_type, save_quantized
 from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.config import AutoNuqOptions
@@ -113,7 +114,6 @@ def _calibrate(
         with sweep_progress(planned.config.batch_num) as progress:
             return sweep(planned.model, planned.quantized_layers, data, planned.config.batch_num, progress=progress)
     path = _file(folder, planned, "calibration_statistics.npz")
-    keys = {"model": planned.model.digest}
     if not path.exists():
         with tempfile.TemporaryDirectory(prefix="amct_lite_calibration_") as scratch:
             source = planned.model
@@ -127,14 +127,7 @@ def _calibrate(
             remedy="Let eval_model run the model through amct_lite.InferenceSession for batch_num batches, or give"
             " calibration_data to auto_nuq.",
         )
-    statistics = load_statistics(path, keys)
-    missing = {layer.activation for layer in planned.quantized_layers} - set(statistics.tensors)
-    if missing or statistics.batches != planned.config.batch_num:
-        raise CalibrationError(
-            f"The statistics file {path} was made for another config.",
-            remedy="Delete it to calibrate again, or use another save_dir.",
-        )
-    return statistics
+    return load_for_layers(path, planned.model, planned.quantized_layers, planned.config.batch_num)
 
 
 def _quantizing(path: Sequence[Choice], units: Sequence[Unit], planned: PlannedGraph) -> list[Choice]:

@@ -10,7 +10,10 @@ import pytest
 
 import amct_lite
 from amct_lite.calibration import reuse
+from amct_lite.calibration.modified_model import write_calibration_model
+from amct_lite.calibration.statistics import load_statistics
 from amct_lite.errors import CalibrationError
+from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
 
 IMAGES = load_split().calibration.images
@@ -100,6 +103,28 @@ def test_another_model_is_named(case: Case, write_network: Callable[..., Path]) 
     other = write_network(text, {"w": np.ones((8, 1, 5, 5), np.float32)})
     with pytest.raises(CalibrationError, match="another model"):
         case.calibrate(BATCHES, model=other)
+
+
+def test_a_file_of_the_users_own_loop_serves_too(case: Case, no_sweep: Callable[[], None]) -> None:
+    expected = case.calibrate(BATCHES, share=False)
+    graph = amct_lite.init(case.config, MODEL_FILE, None, case.folder / "record.txt")
+    calibration_model = case.folder / "calibration.onnx"
+    write_calibration_model(graph.model, calibration_task(graph, statistics_file=case.file), calibration_model)
+    session = amct_lite.InferenceSession(calibration_model)
+    for batch in BATCHES:
+        session.run(None, {"image": batch})
+    no_sweep()
+    assert case.calibrate(BATCHES) == expected
+    assert case.calibrate(None) == expected
+    with pytest.raises(CalibrationError, match="another calibration data"):
+        case.calibrate(BATCHES[::-1])
+    with pytest.raises(CalibrationError, match="another batch_num: 2 there, 1 here"):
+        case.calibrate(None, batch_num=1)
+
+
+def test_a_file_has_the_moments_that_a_search_reads(case: Case) -> None:
+    case.calibrate(BATCHES)
+    assert load_statistics(case.file, {}).has_moments
 
 
 def test_too_few_batches_beside_a_file(case: Case) -> None:

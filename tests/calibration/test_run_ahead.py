@@ -66,3 +66,21 @@ def test_leaving_early_ends_the_thread() -> None:
     next(seen)
     seen.close()
     assert threading.active_count() == before
+
+
+def test_leaving_early_stops_the_run_and_starts_no_other() -> None:
+    second, stopped, started = threading.Event(), threading.Event(), []
+
+    def run(feed: dict[str, Any]) -> dict[str, Any]:
+        started.append(int(feed["x"][0]))
+        if started[-1] == 1:
+            second.set()
+            assert stopped.wait(60)
+        return feed
+
+    seen = run_ahead(run, FEEDS, stopped.set)
+    next(seen)
+    assert second.wait(60)
+    seen.close()  # type: ignore[attr-defined]
+    assert stopped.is_set()
+    assert started == [0, 1]

@@ -45,6 +45,25 @@ def test_round_trip(tmp_path: Path) -> None:
     assert statistics_digest(after) == statistics_digest(before)
 
 
+def test_statistics_without_moments_say_so(tmp_path: Path) -> None:
+    statistics = Statistics(TENSORS, moments=False)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 3, 70_000)).astype(np.float32)
+    statistics.observe("plain", values)
+    with_moments = Statistics(TENSORS)
+    with_moments.observe("plain", values)
+    save_statistics(statistics, tmp_path / "s.npz", KEYS)
+    found = load_statistics(tmp_path / "s.npz", KEYS)
+    assert (found.has_moments, with_moments.has_moments) == (False, True)
+    layer = layer_on("plain")
+    expected = with_moments.histogram(layer).to_arrays()
+    for other in (statistics, found):
+        np.testing.assert_equal(other.histogram(layer).to_arrays(), expected)
+        assert other.snapshot(layer).batch_ranges.tolist() == [[values.min(), values.max()]]
+    with pytest.raises(CalibrationError, match="Layer 'layer': .*did not observe the channels"):
+        found.mean_squares(layer)
+
+
 def test_same_statistics_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.npz", "b.npz"):
         save_statistics(observed(), tmp_path / name, KEYS)
