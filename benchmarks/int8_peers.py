@@ -103,6 +103,9 @@ PER_CHANNEL: Mapping[str, Peer | Ours] = {
     "nncf mixed, SmoothQuant": Peer("nncf", {"preset": "mixed", "smooth_quant": 0.5}),
     "nncf mixed, HISTOGRAM": Peer("nncf", {"preset": "mixed", "range_estimator": "HISTOGRAM"}),
     "nncf mixed, 8 bits everywhere": Peer("nncf", {"preset": "mixed", "overflow_fix": False}),
+    "nncf mixed, HISTOGRAM, 8 bits everywhere": Peer(
+        "nncf", {"preset": "mixed", "range_estimator": "HISTOGRAM", "overflow_fix": False}
+    ),
     "aimet min_max": Peer("aimet"),
     "aimet tf_enhanced": Peer("aimet", {"scheme": "tf_enhanced"}),
     "aimet CLE": Peer("aimet", {"equalize": True}),
