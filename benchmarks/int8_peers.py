@@ -103,6 +103,9 @@ PER_CHANNEL: Mapping[str, Peer | Ours] = {
     "nncf mixed, SmoothQuant": Peer("nncf", {"preset": "mixed", "smooth_quant": 0.5}),
     "nncf mixed, HISTOGRAM": Peer("nncf", {"preset": "mixed", "range_estimator": "HISTOGRAM"}),
     "nncf mixed, 8 bits everywhere": Peer("nncf", {"preset": "mixed", "overflow_fix": False}),
+    "nncf mixed, HISTOGRAM, 8 bits everywhere": Peer(
+        "nncf", {"preset": "mixed", "range_estimator": "HISTOGRAM", "overflow_fix": False}
+    ),
     "aimet min_max": Peer("aimet"),
     "aimet tf_enhanced": Peer("aimet", {"scheme": "tf_enhanced"}),
     "aimet CLE": Peer("aimet", {"equalize": True}),
@@ -250,7 +253,10 @@ def run_peer(peer: Peer, case: Case, photos_file: Path, quantized_file: Path, py
     command = [python, script, peer.tool, str(case.network.model_file), str(photos_file), str(quantized_file), options]
     start = _children_seconds()
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        # Quark writes a report into the current folder.
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, cwd=quantized_file.parent
+        )
         scores = run_model(quantized_file, ArrayData(case.photos), num_threads=1)
     except subprocess.CalledProcessError as error:
         return Result(None, note=_last_line(error.stderr))
