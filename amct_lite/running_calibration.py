@@ -10,6 +10,7 @@ from amct_lite.calibration.statistics import Statistics, save_statistics
 from amct_lite.calibration.sweep import observe_batch
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import write_record
+from amct_lite.quantize.balancing import balance
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import open_graph
 
@@ -27,7 +28,7 @@ class RunningCalibration:
 
     def __init__(self, task: CalibrationTask) -> None:
         self.task = task
-        self._statistics = Statistics(task.tensors)
+        self._statistics = Statistics(task.tensors, task.by_channel)
         self._failure: CalibrationError | None = None
 
     @property
@@ -81,4 +82,5 @@ class RunningCalibration:
                     f"The float model {task.model_file} has changed since the calibration model was written.",
                     remedy="Run quantize_model again.",
                 )
-            write_record(make_records(planned.model, planned.plans, self._statistics), task.record_file)
+            planned, statistics = balance(planned, self._statistics)
+            write_record(make_records(planned.model, planned.plans, statistics), task.record_file)

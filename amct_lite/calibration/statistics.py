@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from amct_lite.calibration.channel_histograms import ChannelHistograms
 from amct_lite.calibration.histogram import Histogram
 from amct_lite.calibration.moments import ChannelMoments
 from amct_lite.calibration.snapshot import HistogramSnapshot
@@ -25,19 +26,28 @@ _FORMAT = 2
 class Statistics:
     """Observers of the tensors that a plan needs, fed batch by batch in constant memory but for two numbers a batch.
 
+    Tensors that are to be balanced are observed channel by channel too.
+
     Attributes:
         batches: Number of batches seen.
         samples: Number of samples in them: the sum of the first input's leading sizes.
         tensors: Observed tensor -> axis of its channels.
+        by_channel: Those of them that are observed channel by channel too.
     """
 
-    def __init__(self, tensors: Mapping[str, int]) -> None:
+    def __init__(self, tensors: Mapping[str, int], by_channel: Iterable[str] = ()) -> None:
         self.batches = 0
         self.samples = 0
         self.tensors = dict(tensors)
         self._histograms = {name: Histogram() for name in tensors}
         self._moments = {name: ChannelMoments(axis) for name, axis in tensors.items()}
         self._batch_ranges: dict[str, list[tuple[float, float]]] = {name: [] for name in tensors}
+        self._channels = {name: ChannelHistograms(tensors[name]) for name in by_channel}
+
+    @property
+    def by_channel(self) -> tuple[str, ...]:
+        """The tensors that are observed channel by channel too."""
+        return tuple(self._channels)
 
     @classmethod
     def for_layers(cls, layers: Iterable[Layer]) -> "Statistics":
@@ -64,6 +74,8 @@ class Statistics:
         if values.size:
             self._moments[tensor].update(values)
             self._batch_ranges[tensor].append((float(values.min()), float(values.max())))
+        if tensor in self._channels:
+            self._channels[tensor].update(values)
 
     def histogram(self, layer: Layer) -> Histogram:
         """Histogram of a layer's activation."""
@@ -79,6 +91,34 @@ class Statistics:
         """Mean square of each channel of a layer's activation, shape (channels,)."""
         self._refuse_unseen(layer)
         return self._moments[layer.activation].mean_square
+
+    def channel_maxima(self, layer: Layer) -> FloatArray:
+        """Largest magnitude of each channel of a layer's activation, shape (channels,)."""
+        self._refuse_unseen(layer)
+        if layer.activation not in self._channels:
+            raise CalibrationError(
+                f"Its input {layer.activation!r} was not observed channel by channel, which balancing needs.",
+                layer=layer.name,
+                remedy="Calibrate again with this config.",
+            )
+        return self._channels[layer.activation].maxima
+
+    def with_divided(self, tensors: Mapping[str, tuple[str, FloatArray]]) -> "Statistics":
+        """The same observations and those of further tensors: observed ones, divided channel by channel.
+
+        Args:
+            tensors: New tensor -> one that was observed by channel, and its factors, shape (channels,).
+        """
+        found = Statistics({})
+        found.batches, found.samples, found._channels = self.batches, self.samples, dict(self._channels)
+        found.tensors = {**self.tensors, **{name: self.tensors[source] for name, (source, _) in tensors.items()}}
+        found._histograms, found._moments = dict(self._histograms), dict(self._moments)
+        found._batch_ranges = dict(self._batch_ranges)
+        for name, (source, factors) in tensors.items():
+            found._histograms[name] = self._channels[source].divided(factors)
+            found._moments[name] = self._moments[source].divided(factors)
+            found._batch_ranges[name] = self._channels[source].divided_batch_ranges(factors)
+        return found
 
     def _refuse_unseen(self, layer: Layer) -> None:
         if layer.activation not in self._histograms:
@@ -117,6 +157,7 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
         "keys": dict(keys),
         # Pairs, because sorting the keys of an object would part the tensors from the numbers of their arrays.
         "tensors": list(statistics.tensors.items()),
+        "by_channel": list(statistics.by_channel),
     }
     arrays: dict[str, np.ndarray] = {"head": np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)}
     for index, name in enumerate(statistics.tensors):
@@ -125,6 +166,8 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
             "moments": statistics._moments[name].to_arrays(),
             "batches": {"ranges": np.array(statistics._batch_ranges[name], np.float64).reshape(-1, 2)},
         }
+        if name in statistics._channels:
+            parts["channels"] = statistics._channels[name].to_arrays()
         for part, state in parts.items():
             arrays.update({f"{index}.{part}.{key}": value for key, value in state.items()})
     return arrays
@@ -161,14 +204,16 @@ def _check_keys(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]
 
 
 def _from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Statistics:
-    statistics = Statistics(dict(head["tensors"]))
+    statistics = Statistics(dict(head["tensors"]), head.get("by_channel", ()))
     statistics.batches, statistics.samples = head["batches"], head["samples"]
     for index, name in enumerate(statistics.tensors):
-        parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}, "batches": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}, "batches": {}, "channels": {}}
         for part, found in parts.items():
             prefix = f"{index}.{part}."
             found.update({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
         statistics._histograms[name] = Histogram.from_arrays(parts["histogram"])
         statistics._moments[name] = ChannelMoments.from_arrays(parts["moments"])
         statistics._batch_ranges[name] = [(float(low), float(high)) for low, high in parts["batches"]["ranges"]]
+        if name in statistics._channels:
+            statistics._channels[name] = ChannelHistograms.from_arrays(parts["channels"])
     return statistics

@@ -1,6 +1,6 @@
 """The streaming sweep: run batches through the float model and feed the observers, one batch at a time."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -23,6 +23,7 @@ def sweep(
     batches: Iterable[Any],
     batch_num: int,
     *,
+    by_channel: Collection[str] = (),
     progress: Progress | None = None,
     sess_options: Any = None,
 ) -> Statistics:
@@ -35,13 +36,14 @@ def sweep(
         layers: The layers whose activations are observed.
         batches: Arrays, or dicts from input name to array; only the first `batch_num` are read.
         batch_num: How many batches to read.
+        by_channel: The activations that are observed channel by channel too, for balancing.
         progress: Called after each batch with (batches done, batch_num).
         sess_options: onnxruntime.SessionOptions of the user's, for example with a custom-operator library.
 
     Raises:
         CalibrationError: There are fewer batches than batch_num, or a batch does not fit the model.
     """
-    statistics = Statistics.for_layers(layers)
+    statistics = Statistics(Statistics.for_layers(layers).tensors, by_channel)
     graph_inputs = {value.name for value in model.ir.graph.inputs}
     produced = [name for name in statistics.tensors if name not in graph_inputs]
     session = create_session(model.ir, extra_outputs=produced, sess_options=sess_options)

@@ -77,7 +77,8 @@ def equalized_model(model: Model) -> Model:
         bias = layers[first].bias
         if bias is not None:
             own = model.weight(bias)
-            replace_array(graph.graph.initializers[bias], (own.reshape(-1) / step).reshape(own.shape).astype(np.float32))
+            scaled = own.reshape(-1) / step
+            replace_array(graph.graph.initializers[bias], scaled.reshape(own.shape).astype(np.float32))
     for layer, weight in zip(layers, by_channels, strict=True):
         assert layer.weight is not None
         replace_array(graph.graph.initializers[layer.weight], from_channels(weight, layer).astype(np.float32))
@@ -166,7 +167,8 @@ def _flattens(node: ir.Node) -> bool:
     dims = list(node.inputs[0].shape)
     if len(wanted) != 2 or len(dims) < 3:
         return False
-    features = math.prod(int(dim) for dim in dims[1:]) if all(isinstance(dim, int) for dim in dims[1:]) else None
+    sizes = [int(dim) for dim in dims[1:] if isinstance(dim, int)]
+    features = math.prod(sizes) if len(sizes) == len(dims) - 1 else None
     if features is not None and wanted[1] == features:
         return True
     keeps_batch = (wanted[0] == 0 and node.attributes.get_int("allowzero", 0) == 0) or wanted[0] == dims[0]

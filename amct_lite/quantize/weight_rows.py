@@ -1,4 +1,4 @@
-"""A stored weight as a matrix with one row for each output channel, or by channels, and back, for every kind of layer."""
+"""A stored weight as a matrix with one row an output channel, or by channels, and back, for every kind of layer."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,15 @@ import numpy.typing as npt
 
 from amct_lite.types import Layer, LayerKind
 
-__all__ = ["WeightLayout", "from_channels", "from_rows", "num_input_channels", "to_channels", "to_rows", "weight_layout"]
+__all__ = [
+    "WeightLayout",
+    "from_channels",
+    "from_rows",
+    "num_input_channels",
+    "to_channels",
+    "to_rows",
+    "weight_layout",
+]
 
 Number = TypeVar("Number", bound=np.generic)
 

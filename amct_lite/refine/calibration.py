@@ -9,6 +9,7 @@ from amct_lite.calibration.sweep import sweep
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.runtime import create_session
+from amct_lite.quantize.balancing import balance, balanced_tensors
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.range_choice import range_groups
@@ -64,10 +65,19 @@ def find_records(
         keeper = SampleKeeper(input_specs(create_session(graph.model.ir, sess_options=sess_options)))
     watched: Iterable[Any] = batches if keeper is None else keeper.watch(batches, batch_num)
     if observed:
-        statistics = sweep(graph.model, observed, watched, batch_num, progress=report, sess_options=sess_options)
+        statistics = sweep(
+            graph.model,
+            observed,
+            watched,
+            batch_num,
+            by_channel=balanced_tensors(graph.plans),
+            progress=report,
+            sess_options=sess_options,
+        )
     else:
         statistics = Statistics({})
         _read_all(iter(watched), batch_num, report)
+    graph, statistics = balance(graph, statistics)
     choices = None
     if keeper is not None and range_groups(graph.plans):
         choices = choose_ranges(graph.model, graph.plans, statistics, keeper.feeds, sess_options=sess_options)

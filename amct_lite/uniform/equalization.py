@@ -36,12 +36,14 @@ def magnitudes(channels: npt.NDArray[np.floating]) -> Float64Array:
 
 def output_ranges(magnitude: Float64Array) -> Float64Array:
     """The largest magnitude of each output channel, shape (outputs,); see `magnitudes`."""
-    return magnitude.max(axis=2).reshape(-1)
+    found: Float64Array = magnitude.max(axis=2).reshape(-1)
+    return found
 
 
 def input_ranges(magnitude: Float64Array) -> Float64Array:
     """The largest magnitude of each input channel, shape (inputs,); see `magnitudes`."""
-    return magnitude.max(axis=1).reshape(-1)
+    found: Float64Array = magnitude.max(axis=1).reshape(-1)
+    return found
 
 
 def equalization_scales(outputs: Float64Array, inputs: Float64Array) -> Float64Array:

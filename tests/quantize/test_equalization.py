@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import quantize_file, run_file, write_graph
 
 import amct_lite
 from amct_lite.errors import RecordError
@@ -13,6 +12,8 @@ from amct_lite.graph import load_model, save_ir
 from amct_lite.quantize.equalization import equalized_model, find_pairs
 from amct_lite.quantize.weight_rows import to_channels
 from amct_lite.uniform.equalization import input_ranges, magnitudes, output_ranges
+from tests.conftest import quantize_file, run_file, write_graph
+
 
 def spread_weights(seed: int = 0) -> dict[str, np.ndarray]:
     """Weights whose channels differ by orders of magnitude, for convolution, depthwise, convolution."""
@@ -218,9 +219,7 @@ def test_transposed_and_grouped_convolutions_keep_their_function(tmp_path: Path,
 
 def test_ranges_of_the_model_become_equal(tmp_path: Path) -> None:
     model = equalized_model(load_model(triple(tmp_path / "net.onnx")))
-    sizes = {
-        layer.name: magnitudes(to_channels(model.weight(layer.weight or ""), layer)) for layer in model.layers
-    }
+    sizes = {layer.name: magnitudes(to_channels(model.weight(layer.weight or ""), layer)) for layer in model.layers}
     np.testing.assert_allclose(output_ranges(sizes["first"]), input_ranges(sizes["depthwise"]), rtol=1e-3)
     np.testing.assert_allclose(output_ranges(sizes["depthwise"]), input_ranges(sizes["last"]), rtol=1e-3)
 
