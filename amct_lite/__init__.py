@@ -1,7 +1,7 @@
 """amct_lite: make trained Caffe and ONNX networks small and integer-ready, and prove that they still work.
 
 The verbs are AMCT's: `create_quant_config`, `init`, `calibrate`, `quantize_model`, `save_model`, `auto_nuq`;
-`compress` goes from a float file to a small one in one step.
+`compress` goes from a float file to a small one in one step, and `compare` says which layer loses what.
 They are loaded at first use, so that `import amct_lite` stays fast.
 """
 
@@ -14,6 +14,7 @@ from amct_lite.version import VERSION as __version__  # noqa: N811 - the name th
 
 if TYPE_CHECKING:
     from amct_lite.api import calibrate, create_quant_config, explain_ranges, init, quantize_model, save_model
+    from amct_lite.comparison import LayerTable, compare
     from amct_lite.compression import Compressed, compress
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
@@ -23,10 +24,12 @@ __all__ = [
     "AutoNuqEvaluatorBase",
     "Compressed",
     "InferenceSession",
+    "LayerTable",
     "SearchResult",
     "__version__",
     "auto_nuq",
     "calibrate",
+    "compare",
     "compress",
     "create_quant_config",
     "explain_ranges",
@@ -38,8 +41,10 @@ __all__ = [
 _LOADED_AT_FIRST_USE = {
     "Compressed": "amct_lite.compression",
     "InferenceSession": "amct_lite.session",
+    "LayerTable": "amct_lite.comparison",
     "SearchResult": "amct_lite.search.result",
     "calibrate": "amct_lite.api",
+    "compare": "amct_lite.comparison",
     "compress": "amct_lite.compression",
     "create_quant_config": "amct_lite.api",
     "explain_ranges": "amct_lite.api",

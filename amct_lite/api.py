@@ -108,10 +108,14 @@ def calibrate(
     *,
     progress: Callable[[int, int], None] | None = None,
     sess_options: Any = None,
+    n_jobs: int | None = None,
+    backend: str | None = None,
+    statistics_file: StrPath | None = None,
 ) -> None:
     """Run the config's `batch_num` batches through the float model and write the record.
 
-    One streaming sweep: memory does not depend on the number of batches, nor the result on how they are cut.
+    One streaming sweep: memory does not depend on the number of batches, nor the result on how they are cut or who
+    works on them.
 
     Args:
         graph: From `init`, with a record file.
@@ -119,12 +123,30 @@ def calibrate(
             needs no data: inputs stay float and codebooks are not refined.
         progress: Called with (steps done, steps in all): a step is a batch, then a layer that is refined.
         sess_options: onnxruntime.SessionOptions, for example with a custom-operator library.
+        n_jobs: Shards of batches observed at once, -1 for as many as there are processors or workers. None keeps to
+            this process, which counts one batch while the next one runs, or is -1 where a backend is named.
+        backend: Where shards run, through joblib: "loky" (processes), "threading", "dask" (with a distributed.Client)
+            or "ray".
+        statistics_file: An .npz file that keeps what the sweep saw. Where it exists it is used instead of a sweep, and
+            `batches`, if given, are only compared with those it was made from: range algorithms and everything else
+            that does not change what is observed can be tried without another sweep.
 
     Raises:
-        CalibrationError: Too few batches, a batch that does not fit, NaN or infinite activations.
+        CalibrationError: Too few batches, a batch that does not fit, NaN or infinite activations, a worker that failed,
+            or a statistics file made for another model, data or config; the message names the difference.
+        OptionalDependencyError: The backend's package is not installed.
     """
     record_file = graph.require_record_file()
-    write_record(find_records(graph, batches, progress=progress, sess_options=sess_options), record_file)
+    records = find_records(
+        graph,
+        batches,
+        progress=progress,
+        sess_options=sess_options,
+        n_jobs=n_jobs,
+        backend=backend,
+        statistics_file=None if statistics_file is None else Path(statistics_file),
+    )
+    write_record(records, record_file)
 
 
 def explain_ranges(graph: PlannedGraph) -> dict[str, RangeChoice]:

@@ -18,6 +18,9 @@ from amct_lite.errors import AmctError, EvaluatorError, ParameterError
 from amct_lite.version import VERSION
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from amct_lite.export.summary import Summary
 
 __all__ = ["app", "main"]
@@ -37,10 +40,6 @@ ModelOption = Annotated[Path, typer.Option("--model", help="The float network: a
 WeightsOption = Annotated[Path | None, typer.Option("--weights", help="The caffemodel, for a Caffe network.")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="The quantization config, JSON.")]
 RecordOption = Annotated[Path, typer.Option("--record", help="The scale/offset record.")]
-DataOption = Annotated[
-    Path,
-    typer.Option("--data", help="An .npz file: each array is a model input by its name, 'labels' is left out."),
-]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Samples per batch.")]
 
 
@@ -96,18 +95,36 @@ def config(
     typer.echo(f"Generate config file:{config} success!")
 
 
-@app.command(epilog="Example: `amct-lite inspect --model net.onnx --target onnxruntime`")
+@app.command(epilog="Example: `amct-lite inspect net.onnx --compare out/net_fake_quant_model.onnx --data images.npz`")
 def inspect(
-    model: ModelOption,
+    network: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The same as --model.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The float network: an ONNX file, or a prototxt.")] = None,
     weights: WeightsOption = None,
     config: Annotated[Path | None, typer.Option("--config", help="A config; without one the default plan.")] = None,
     target: Annotated[str, typer.Option(help="The target of the default plan.")] = "ascend",
+    compare: Annotated[
+        Path | None, typer.Option(help="A quantized ONNX file of this network: show what each layer loses on --data.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="The same for what this record and --config say, without a quantized file.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Samples to compare on: .npz file, or folder of .npy files.")
+    ] = None,
+    batch_size: BatchSizeOption = 16,
 ) -> None:
-    """Show every layer: what is planned, what each technique may do, and why not."""
+    """Show every layer: what is planned, what each technique may do, and why not; or what each one loses."""
     import tempfile
 
     from amct_lite.api import create_quant_config, init
 
+    if (network is None) == (model is None):
+        raise typer.BadParameter("Give the float network once, as MODEL or as --model.")
+    model = network or model
+    assert model is not None
+    if compare is not None or record is not None:
+        _compare(model, weights, config, compare, record, data, batch_size)
+        return
     if config is not None:
         typer.echo(str(init(config, model, weights)))
         return
@@ -127,13 +144,28 @@ def calibrate(
     model: ModelOption,
     config: ConfigOption,
     record: RecordOption,
-    data: DataOption,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="An .npz file: each array is a model input by its name, 'labels' is left out. Not needed with an"
+            " existing statistics file.",
+        ),
+    ] = None,
     weights: WeightsOption = None,
     batch_size: BatchSizeOption = 16,
     save: Annotated[
         Path | None,
         typer.Option(help="Folder and prefix; writes the fake-quant and deploy models there too."),
     ] = None,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(help="Keeps what the batches gave; where it exists they are not run again."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Shards of batches observed at once; -1 for all processors or workers.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Where the shards run: loky, threading, dask or ray.")] = None,
 ) -> None:
     """Run batch_num batches through the float network and write the record."""
     from amct_lite.api import calibrate as run_calibration
@@ -142,7 +174,14 @@ def calibrate(
 
     graph = init(config, model, weights, record)
     with sweep_progress(graph.config.batch_num) as progress:
-        run_calibration(graph, _batches(data, batch_size), progress=progress)
+        run_calibration(
+            graph,
+            None if data is None else _batches(data, batch_size),
+            progress=progress,
+            n_jobs=jobs,
+            backend=backend,
+            statistics_file=statistics,
+        )
     typer.echo(f"The record is written to {record}.")
     if save is not None:
         _show(save_model(graph, "Both", save).summary)
@@ -251,6 +290,26 @@ def nuq(
         typer.echo(f"{kind}: {path}")
 
 
+def _compare(
+    model: Path,
+    weights: Path | None,
+    config: Path | None,
+    quantized: Path | None,
+    record: Path | None,
+    data: Path | None,
+    batch_size: int,
+) -> None:
+    from amct_lite.api import init
+    from amct_lite.comparison import compare
+
+    if data is None:
+        raise typer.BadParameter("A comparison needs --data.")
+    if record is not None and config is None:
+        raise typer.BadParameter("--record needs the --config that it was made with.")
+    source = model if config is None else init(config, model, weights, record)
+    _print(compare(source, _batches(data, batch_size), quantized, weights_file=weights).table())
+
+
 def _batches(data: Path, batch_size: int) -> Iterable[Any]:
     from amct_lite.evaluators import ArrayData, Batches
 
@@ -300,14 +359,19 @@ def _load_evaluator(text: str) -> Any:
 
 
 def _show(summary: "Summary") -> None:
+    console = _print(summary.table())
+    for note in summary.notes():
+        console.print(note, markup=False, highlight=False)
+
+
+def _print(table: "Table") -> "Console":
     from rich.console import Console
 
     console = Console()
     # A pipe has no width of its own; wide enough, no figure is folded.
     console = console if console.is_terminal else Console(width=140)
-    console.print(summary.table())
-    for note in summary.notes():
-        console.print(note, markup=False, highlight=False)
+    console.print(table)
+    return console
 
 
 def _print_error(text: str) -> None:

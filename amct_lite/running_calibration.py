@@ -6,8 +6,8 @@ from typing import Any
 import numpy.typing as npt
 
 from amct_lite.calibration.modified_model import CalibrationTask
+from amct_lite.calibration.observed_session import observe_batch
 from amct_lite.calibration.statistics import Statistics, save_statistics
-from amct_lite.calibration.sweep import observe_batch
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import write_record
 from amct_lite.quantize.balancing import balance
@@ -28,7 +28,7 @@ class RunningCalibration:
 
     def __init__(self, task: CalibrationTask) -> None:
         self.task = task
-        self._statistics = Statistics(task.tensors, task.by_channel)
+        self._statistics = Statistics(task.tensors, by_channel=task.by_channel)
         self._failure: CalibrationError | None = None
 
     @property
@@ -83,4 +83,4 @@ class RunningCalibration:
                     remedy="Run quantize_model again.",
                 )
             planned, statistics = balance(planned, self._statistics)
-            write_record(make_records(planned.model, planned.plans, statistics), task.record_file)
+            write_record(make_records(planned.model, planned.all_plans, statistics), task.record_file)

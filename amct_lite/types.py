@@ -27,6 +27,7 @@ class LayerKind(StrEnum):
     DECONVOLUTION = "Deconvolution"
     INNER_PRODUCT = "InnerProduct"
     AVERAGE_POOL = "AveragePool"
+    OPERATOR_INPUT = "OperatorInput"
 
 
 class Technique(StrEnum):
@@ -62,6 +63,7 @@ class Layer:
         axis: For an inner product, the number of leading axes of the input that are kept (1 for a matrix);
             None where the input's rank is unknown or the layer is no inner product.
         tied_with: Names of the other layers that use the same weight tensor.
+        operator: Name of its node where it stands for one input of an operator that is no layer; None: `name`.
         blocked: Why no technique can touch the layer, as a sentence; None where nothing stands against it.
     """
 
@@ -83,7 +85,13 @@ class Layer:
     transpose: bool = False
     axis: int | None = None
     tied_with: tuple[str, ...] = ()
+    operator: str | None = None
     blocked: str | None = None
+
+    @property
+    def node_name(self) -> str:
+        """Name of its node."""
+        return self.operator if self.operator is not None else self.name
 
     @property
     def num_weights(self) -> int:

@@ -4,10 +4,11 @@ Shows that it does not grow with the number of batches (within 5 %). Each figure
 of its own, which holds the photos, the session and everything else; "inference" is the same process without
 observers. onnxruntime's Percentile keeps every activation, so its rows end early.
 
-SqueezeNet 1.1, batches of 4, the 64 photos of tuxpaint141 over and over. Command, from the checkout's root, about 2
-minutes on 2 cores:
+SqueezeNet 1.1, batches of 4, the 64 photos of tuxpaint141 over and over; or a network of `benchmarks.networks`, batches
+of 1, 32 made-up images over and over. Commands, from the checkout's root, about 2 minutes each on 2 cores:
 
     python -m benchmarks.calibration_memory
+    python -m benchmarks.calibration_memory --network ResNet-18-like
 """
 
 import itertools
@@ -40,12 +41,13 @@ def main(
     repeats: Annotated[
         int, typer.Option(min=1, help="Processes for each figure of amct_lite; the median is taken.")
     ] = 3,
+    network: Annotated[str, typer.Option(help="SqueezeNet, or a network of benchmarks.networks.")] = "SqueezeNet",
     child: Annotated[str, typer.Option(help="For the benchmark's own processes.")] = "",
     batch_num: Annotated[int, typer.Option(help="For the benchmark's own processes.")] = 0,
 ) -> None:
     """Print the peaks and how they grow."""
     if child:
-        calibrate_once(child, batch_num)
+        calibrate_once(network, child, batch_num)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return
     rows = []
@@ -53,44 +55,57 @@ def main(
         first = 0.0
         for number in numbers:
             times = repeats if kind == "amct_lite" else 1
-            megabytes = statistics.median(peak_megabytes(kind, number) for _ in range(times))
+            megabytes = statistics.median(peak_megabytes(network, kind, number) for _ in range(times))
             first = first or megabytes
             rows.append([kind, number, f"{megabytes:.0f}", f"{megabytes / first - 1:+.1%}"])
     print_table(["calibration", "batches", "peak MB", "against the first"], rows)
 
 
-def peak_megabytes(kind: str, batch_num: int) -> float:
+def peak_megabytes(network: str, kind: str, batch_num: int) -> float:
     """Peak resident set of a process that calibrates once, in MB."""
-    command = [sys.executable, "-m", "benchmarks.calibration_memory", "--child", kind, "--batch-num", str(batch_num)]
+    options = ["--network", network, "--child", kind, "--batch-num", str(batch_num)]
+    command = [sys.executable, "-m", "benchmarks.calibration_memory", *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout.split()[-1]) * 1024 / 1e6
 
 
-def calibrate_once(kind: str, batch_num: int) -> None:
+def calibrate_once(network: str, kind: str, batch_num: int) -> None:
     """Calibrate, in this process."""
-    from benchmarks.imagenet import SQUEEZENET, calibration_photos, open_session
-
-    batches = repeated(calibration_photos(SQUEEZENET), batch_num)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model_file, batches = open_case(network, batch_num, folder)
         if kind == "amct_lite":
-            calibrate_with_amct(SQUEEZENET, batches, batch_num, Path(folder))
+            calibrate_with_amct(model_file, batches, batch_num, folder)
         elif kind == "inference":
-            session = open_session(SQUEEZENET.model_file)
+            from benchmarks.imagenet import open_session
+
+            session = open_session(model_file)
             for batch in batches:
                 session.run(None, {"x": batch})
         else:
             from benchmarks.peers import calibrate_with_onnxruntime
 
-            calibrate_with_onnxruntime(SQUEEZENET.model_file, batches, kind.split()[-1], Path(folder))
+            calibrate_with_onnxruntime(model_file, batches, kind.split()[-1], folder)
 
 
-def calibrate_with_amct(network: Any, batches: Iterator[Any], batch_num: int, folder: Path) -> None:
+def open_case(network: str, batch_num: int, folder: Path) -> tuple[Path, Iterator[Any]]:
+    """A model file and so many batches."""
+    if network == "SqueezeNet":
+        from benchmarks.imagenet import SQUEEZENET, calibration_photos
+
+        return SQUEEZENET.model_file, repeated(calibration_photos(SQUEEZENET), batch_num)
+    from benchmarks.networks import images, write_network
+
+    write_network(network, folder / "network.onnx")
+    return folder / "network.onnx", itertools.islice(itertools.cycle(images(32)), batch_num)
+
+
+def calibrate_with_amct(model_file: Path, batches: Iterator[Any], batch_num: int, folder: Path) -> None:
     """Configure and calibrate."""
     import amct_lite as amct
-    from benchmarks.imagenet import write_config
 
-    write_config(network, folder / "config.json", batch_num=batch_num)
-    graph = amct.init(folder / "config.json", network.model_file, None, folder / "record.txt")
+    amct.create_quant_config(folder / "config.json", model_file, batch_num=batch_num, target="onnxruntime")
+    graph = amct.init(folder / "config.json", model_file, None, folder / "record.txt")
     amct.calibrate(graph, batches)
 
 

@@ -51,13 +51,14 @@ def calibrate_with_onnxruntime(
     return calibrator.compute_data()
 
 
-def quantize_with_onnxruntime(model_file: Path, batches: Iterable[Any], folder: Path) -> Path:
+def quantize_with_onnxruntime(model_file: Path, batches: Iterable[Any], folder: Path, *, input_name: str = "x") -> Path:
     """Quantize statically: QDQ, uint8 activations, int8 weights per channel, ranges by MinMax, preprocessed before.
 
     Args:
-        model_file: The float network; its only input is named "x".
+        model_file: The float network, of opset 13 or newer: below it, scales per channel make an invalid file.
         batches: What to calibrate on.
         folder: Where the model is written.
+        input_name: Its only input.
 
     Returns:
         The quantized model's path.
@@ -67,7 +68,7 @@ def quantize_with_onnxruntime(model_file: Path, batches: Iterable[Any], folder: 
     quantize_static(
         prepared,
         quantized,
-        Reader("x", batches),
+        Reader(input_name, batches),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QUInt8,

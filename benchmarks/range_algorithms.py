@@ -2,15 +2,16 @@
 
 One sweep over the calibration photos feeds all algorithms. Weights are int8 with a scale per channel; the fake-quant
 form is measured. Calibrates on the first 128 photos of imagenet500 at odd positions, in batches of 16, and evaluates on
-the other 372. Command, from the checkout's root, about 6 minutes on 2 cores:
+the other 372. Command, from the checkout's root, about 6 minutes on 2 cores; a network's name gives its table alone:
 
-    python -m benchmarks.range_algorithms
+    python -m benchmarks.range_algorithms [squeezenet | efficientnet]
 """
 
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -40,12 +41,16 @@ from benchmarks.table import print_table
 
 CALIBRATION = range(1, 256, 2)
 EVALUATION = [index for index in range(500) if index not in CALIBRATION]
+HALVES = (slice(0, None, 2), slice(1, None, 2))
 ALGORITHMS = (*RANGE_ALGORITHMS, "auto")
 
 
-def main() -> None:
+NETWORKS = {"squeezenet": SQUEEZENET, "efficientnet": EFFICIENTNET_LITE0}
+
+
+def main(names: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Print a table for each network."""
-    for network in (SQUEEZENET, EFFICIENTNET_LITE0):
+    for network in (NETWORKS[name] for name in names or NETWORKS):
         with tempfile.TemporaryDirectory() as folder:
             rows = measure(network, Path(folder))
         print_table([network.name, "KL", "KL, halves", "top-1 %", "drop", "ranges, s", "chosen by auto"], rows)
@@ -77,15 +82,11 @@ def measure(network: Network, folder: Path) -> list[list[str]]:
         saved = save_quantized(graph, records, "Fakequant", folder, algorithm)
         scores = run_model(saved.files["fake_quant_model"], held_out)
         whole = compare(float_scores, scores, held_out.accepted)
-        halves = [compare(float_scores[part], scores[part], held_out.accepted[part]) for part in _halves(scores)]
-        rows.append(
-            _row(algorithm, whole, halves, seconds, [choice.chosen.algorithms[0] for choice in choices.values()])
-        )
+        halves = [compare(float_scores[part], scores[part], held_out.accepted[part]) for part in HALVES]
+        chosen = [choice.chosen.algorithms[0] for choice in choices.values()]
+        rows.append(_row(algorithm, whole, halves, seconds, chosen))
+        print(*rows[-1], file=sys.stderr)
     return rows
-
-
-def _halves(scores: Any) -> list[slice]:
-    return [slice(0, None, 2), slice(1, None, 2)] if len(scores) else []
 
 
 def _row(name: str, whole: Comparison, halves: list[Comparison], seconds: float, chosen: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from amct_lite.errors import CalibrationError
 
-__all__ = ["InputSpec", "input_specs", "to_feed"]
+__all__ = ["Feed", "InputSpec", "as_array", "input_specs", "to_feed", "too_few_batches"]
 
 Feed = dict[str, npt.NDArray[Any]]
 
@@ -55,9 +55,9 @@ def to_feed(batch: Any, specs: Sequence[InputSpec], number: int) -> Feed:
         CalibrationError: An input is missing, unknown, or of the wrong type or shape.
     """
     if isinstance(batch, Mapping):
-        feed = {str(name): _as_array(values, number) for name, values in batch.items()}
+        feed = {str(name): as_array(values, number) for name, values in batch.items()}
     elif len(specs) == 1:
-        feed = {specs[0].name: _as_array(batch, number)}
+        feed = {specs[0].name: as_array(batch, number)}
     else:
         names = ", ".join(spec.name for spec in specs)
         raise CalibrationError(
@@ -76,7 +76,20 @@ def to_feed(batch: Any, specs: Sequence[InputSpec], number: int) -> Feed:
     return {spec.name: feed[spec.name] for spec in specs}
 
 
-def _as_array(values: Any, number: int) -> npt.NDArray[Any]:
+def too_few_batches(batch_num: int, given: int) -> CalibrationError:
+    """The error for data that ends too early."""
+    return CalibrationError(
+        f"The number of given data batches is not enough: batch_num is {batch_num}, but there were only {given}.",
+        remedy="Give more batches, or lower batch_num in the config.",
+    )
+
+
+def as_array(values: Any, number: int) -> npt.NDArray[Any]:
+    """One input of a batch as an array in the machine's byte order.
+
+    Raises:
+        CalibrationError: Its rows have different shapes.
+    """
     try:
         array = np.asarray(values)
     except ValueError as error:

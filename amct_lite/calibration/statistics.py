@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from amct_lite.calibration.channel_histograms import ChannelHistograms
 from amct_lite.calibration.histogram import Histogram
 from amct_lite.calibration.moments import ChannelMoments
+from amct_lite.calibration.scratch import Scratch
 from amct_lite.calibration.snapshot import HistogramSnapshot
 from amct_lite.errors import CalibrationError, FileError, ParameterError
 from amct_lite.files.atomic import write_bytes_atomically
@@ -20,13 +22,18 @@ from amct_lite.types import FloatArray, Layer
 
 __all__ = ["Statistics", "load_statistics", "save_statistics", "statistics_digest"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Statistics:
     """Observers of the tensors that a plan needs, fed batch by batch in constant memory but for two numbers a batch.
 
     Tensors that are to be balanced are observed channel by channel too.
+
+    Args:
+        tensors: Tensor to observe -> axis of its channels.
+        batches_before: Batches that other statistics see before these do; batches are numbered behind them.
+        by_channel: Those of the tensors that are observed channel by channel too.
 
     Attributes:
         batches: Number of batches seen.
@@ -35,14 +42,22 @@ class Statistics:
         by_channel: Those of them that are observed channel by channel too.
     """
 
-    def __init__(self, tensors: Mapping[str, int], by_channel: Iterable[str] = ()) -> None:
+    def __init__(
+        self, tensors: Mapping[str, int], batches_before: int = 0, by_channel: Iterable[str] = ()
+    ) -> None:
+        self._batches_before = batches_before
         self.batches = 0
         self.samples = 0
         self.tensors = dict(tensors)
-        self._histograms = {name: Histogram() for name in tensors}
+        scratch = Scratch()
+        self._histograms = {name: Histogram(scratch) for name in tensors}
         self._moments = {name: ChannelMoments(axis) for name, axis in tensors.items()}
         self._batch_ranges: dict[str, list[tuple[float, float]]] = {name: [] for name in tensors}
         self._channels = {name: ChannelHistograms(tensors[name]) for name in by_channel}
+
+    def new(self, batches_before: int = 0) -> "Statistics":
+        """Observers of the same tensors, which have seen nothing yet."""
+        return Statistics(self.tensors, batches_before, self.by_channel)
 
     @property
     def by_channel(self) -> tuple[str, ...]:
@@ -64,18 +79,33 @@ class Statistics:
         Raises:
             CalibrationError: It holds NaN or infinite values.
         """
-        try:
-            self._histograms[tensor].update(values)
-        except ParameterError as error:
-            raise CalibrationError(
-                f"The activation {tensor!r} is not finite in batch {self.batches + 1}: {error.cause}",
-                remedy="Check the data's preprocessing, and that the float model is sound on it.",
-            ) from error
-        if values.size:
-            self._moments[tensor].update(values)
-            self._batch_ranges[tensor].append((float(values.min()), float(values.max())))
+        if not values.size:
+            return
+        histogram, low, high = self._histograms[tensor], math.inf, -math.inf
+        for chunk in self._moments[tensor].adding(values):
+            try:
+                least, largest = histogram.update(chunk)
+            except ParameterError as error:
+                raise _not_finite(tensor, values, self._batches_before + self.batches + 1) from error
+            low, high = min(low, least), max(high, largest)
+        self._batch_ranges[tensor].append((low, high))
         if tensor in self._channels:
             self._channels[tensor].update(values)
+
+    def merge(self, other: "Statistics") -> None:
+        """Take in what others saw of the same tensors in later batches.
+
+        Histograms merge exactly; the moments are floating-point sums, so their last digits depend on where the batches
+        were parted, and `sweep` always parts them alike.
+        """
+        self.batches += other.batches
+        self.samples += other.samples
+        for name in self.tensors:
+            self._histograms[name].merge(other._histograms[name])
+            self._moments[name].merge(other._moments[name])
+            self._batch_ranges[name] += other._batch_ranges[name]
+        for name, channels in self._channels.items():
+            channels.merge(other._channels[name])
 
     def histogram(self, layer: Layer) -> Histogram:
         """Histogram of a layer's activation."""
@@ -127,6 +157,15 @@ class Statistics:
                 layer=layer.name,
                 remedy="Calibrate again with this config.",
             )
+
+
+def _not_finite(tensor: str, values: FloatArray, number: int) -> CalibrationError:
+    num_nan, num_infinite = int(np.count_nonzero(np.isnan(values))), int(np.count_nonzero(np.isinf(values)))
+    return CalibrationError(
+        f"The activation {tensor!r} is not finite in batch {number}: {num_nan} NaN and {num_infinite} infinite values"
+        f" among the {values.size} to calibrate on.",
+        remedy="Check the data's preprocessing, and that the float model is sound on it.",
+    )
 
 
 def save_statistics(statistics: Statistics, path: Path, keys: Mapping[str, str]) -> None:
@@ -198,13 +237,14 @@ def _check_keys(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]
     for name, value in wanted.items():
         if stored.get(name) != value:
             raise CalibrationError(
-                f"The statistics file {path} was made for another {name}.",
+                f"The statistics file {path} was made for another {name}: {str(stored.get(name))[:12]} there,"
+                f" {value[:12]} here.",
                 remedy="Delete it and calibrate again, or use the file that belongs to this one.",
             )
 
 
 def _from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Statistics:
-    statistics = Statistics(dict(head["tensors"]), head.get("by_channel", ()))
+    statistics = Statistics(dict(head["tensors"]), by_channel=head.get("by_channel", ()))
     statistics.batches, statistics.samples = head["batches"], head["samples"]
     for index, name in enumerate(statistics.tensors):
         parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}, "batches": {}, "channels": {}}

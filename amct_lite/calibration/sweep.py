@@ -1,18 +1,18 @@
 """The streaming sweep: run batches through the float model and feed the observers, one batch at a time."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
-import numpy.typing as npt
-
-from amct_lite.calibration.feeds import input_specs, to_feed
+from amct_lite.calibration.feeds import Feed, InputSpec, input_specs, to_feed, too_few_batches
+from amct_lite.calibration.observed_session import ObservedSession, observe_batch, run_ahead
+from amct_lite.calibration.sharding import SHARD_BATCHES, Jobs, observe_shards
 from amct_lite.calibration.statistics import Statistics
-from amct_lite.errors import CalibrationError
 from amct_lite.graph.model import Model
 from amct_lite.graph.runtime import create_session
 from amct_lite.types import Layer
 
-__all__ = ["observe_batch", "sweep"]
+__all__ = ["sweep"]
 
 Progress = Callable[[int, int], None]
 
@@ -26,55 +26,72 @@ def sweep(
     by_channel: Collection[str] = (),
     progress: Progress | None = None,
     sess_options: Any = None,
+    n_jobs: int | None = None,
+    backend: str | None = None,
 ) -> Statistics:
     """Observe the activations of some layers over `batch_num` batches.
 
-    Memory does not grow with the number of batches; the result does not depend on how samples are batched.
+    Memory does not grow with the number of batches; the histograms do not depend on how samples are batched, and
+    nothing depends on the number of jobs or the backend. A batch is counted while the next one runs.
 
     Args:
         model: The float model.
         layers: The layers whose activations are observed.
-        batches: Arrays, or dicts from input name to array; only the first `batch_num` are read.
+        batches: Arrays, or dicts from input name to array; only the first `batch_num` are read, in this thread.
         batch_num: How many batches to read.
         by_channel: The activations that are observed channel by channel too, for balancing.
-        progress: Called after each batch with (batches done, batch_num).
+        progress: Called after each batch, or round of shards, with (batches done, batch_num).
         sess_options: onnxruntime.SessionOptions of the user's, for example with a custom-operator library.
+        n_jobs: How many shards are observed at once, -1 for as many as there are processors or workers; None for this
+            process alone, or for -1 where a backend is named.
+        backend: joblib's backend: "loky" (processes; the default with n_jobs), "threading", "dask" or "ray".
 
     Raises:
-        CalibrationError: There are fewer batches than batch_num, or a batch does not fit the model.
+        CalibrationError: There are fewer batches than batch_num, a batch does not fit the model, or a worker failed.
+        OptionalDependencyError: The backend's package is not installed.
+        ParameterError: The backend is unknown, or cannot take these session options.
     """
-    statistics = Statistics(Statistics.for_layers(layers).tensors, by_channel)
+    tensors = Statistics.for_layers(layers).tensors
     graph_inputs = {value.name for value in model.ir.graph.inputs}
-    produced = [name for name in statistics.tensors if name not in graph_inputs]
+    produced = [name for name in tensors if name not in graph_inputs]
     session = create_session(model.ir, extra_outputs=produced, sess_options=sess_options)
-    specs = input_specs(session)
-    for batch in batches:
-        feed = to_feed(batch, specs, statistics.batches + 1)
-        computed = session.run(produced, feed) if produced else []
-        observe_batch(statistics, feed, dict(zip(produced, computed, strict=True)))
-        if progress is not None:
-            progress(statistics.batches, batch_num)
-        if statistics.batches == batch_num:
-            return statistics
-    raise CalibrationError(
-        f"The number of given data batches is not enough: batch_num is {batch_num}, but there were only"
-        f" {statistics.batches}.",
-        remedy="Give more batches, or lower batch_num in the config.",
-    )
+    observed = ObservedSession(session, produced)
+    feeds = _feeds(batches, input_specs(session), batch_num)
+    statistics = Statistics(tensors, by_channel=by_channel)
+    report = progress or (lambda _done, _total: None)
+    if n_jobs in (None, 1) and backend is None:
+        for part in _observe_here(observed, statistics, feeds, lambda done: report(done, batch_num)):
+            statistics.merge(part)
+    else:
+        jobs = Jobs(-1 if n_jobs is None else n_jobs, backend or "loky", sess_options)
+        for part in observe_shards(model, observed, statistics, feeds, jobs):
+            statistics.merge(part)
+            report(statistics.batches, batch_num)
+    if statistics.batches < batch_num:
+        raise too_few_batches(batch_num, statistics.batches)
+    return statistics
 
 
-def observe_batch(
-    statistics: Statistics, feed: Mapping[str, npt.NDArray[Any]], values: Mapping[str, npt.NDArray[Any]]
-) -> None:
-    """Feed the observers with one batch.
+def _observe_here(
+    observed: ObservedSession, whole: Statistics, feeds: Iterable[Feed], report: Callable[[int], None]
+) -> Iterator[Statistics]:
+    """Statistics of each SHARD_BATCHES batches in a row, parted as shards part them so that all sums are the same."""
+    part = whole.new()
+    for done, (feed, values) in enumerate(run_ahead(observed.run, feeds), 1):
+        observe_batch(part, feed, values)
+        # The batch after the next one starts now, and this one's tensors must be gone by then.
+        del feed, values
+        report(done)
+        if part.batches == SHARD_BATCHES:
+            yield part
+            part = whole.new(batches_before=done)
+    if part.batches:
+        yield part
 
-    Args:
-        statistics: The observers.
-        feed: The batch's inputs.
-        values: At least the observed tensors that are not inputs.
-    """
-    for tensor in statistics.tensors:
-        statistics.observe(tensor, values[tensor] if tensor in values else feed[tensor])
-    statistics.batches += 1
-    first = next(iter(feed.values()), None)
-    statistics.samples += first.shape[0] if first is not None and first.ndim else 1
+
+def _feeds(batches: Iterable[Any], specs: Sequence[InputSpec], batch_num: int) -> Iterator[Feed]:
+    # Batches are read ahead, and a generator may fill one and the same array again and again.
+    lasting = isinstance(batches, list | tuple)
+    for number, batch in enumerate(islice(batches, batch_num), 1):
+        feed = to_feed(batch, specs, number)
+        yield feed if lasting else {name: values.copy() for name, values in feed.items()}

@@ -34,7 +34,7 @@ class GraphEditor:
 
     def node_of(self, layer: Layer) -> ir.Node:
         """The node of a layer."""
-        return self._nodes[layer.name]
+        return self._nodes[layer.node_name]
 
     def constant(self, name: str, array: npt.NDArray[np.generic] | np.generic) -> ir.Value:
         """A new initializer; its name gets a suffix where it is taken."""

@@ -20,6 +20,7 @@ from amct_lite.export.activation_quantizer import quantize_tensor, table_lookup
 from amct_lite.export.early_quantization import quantize_early
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.fake_quant import decoded_bias, fake_quantize
+from amct_lite.export.integer_clipping import clip_integers
 from amct_lite.export.operands import OperandReplacer
 from amct_lite.export.storage import Storage, insert_weight, is_integer, storage_of
 from amct_lite.graph.model import Model
@@ -54,6 +55,7 @@ def qdq_model(model: Model, layers: Sequence[QuantizedLayer], storage: Storage |
     for layer in layers:
         replacer.replace(layer)
     quantize_early(editor)
+    clip_integers(editor)
     editor.drop_unused_initializers()
     return editor.ir
 

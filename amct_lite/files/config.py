@@ -156,6 +156,10 @@ class QuantConfig(BaseModel):
         default=False, description="Scale channels between layers so that both weights use their range equally."
     )
     target: str = Field(default="ascend", description="A built-in target, or the path of a target's JSON file.")
+    integer_operators: list[str] | None = Field(
+        default=None,
+        description="Operators beside layers that compute on integers; by default the target's, [] for none.",
+    )
     auto_nuq: AutoNuqOptions | None = Field(default=None, description="What auto_nuq may choose from.")
 
     @property

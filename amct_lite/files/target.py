@@ -77,6 +77,8 @@ class Target(BaseModel):
         description: One sentence for people.
         deploy_form: How its deploy model is written: "ascend" (AscendQuant, AscendDequant) or "qdq".
         channel_wise: Layer kinds whose weights may have a scale per output channel.
+        integer_operators: Types of ONNX operators, beside layers, that have integer kernels there: what stands between
+            them and convolutions is quantized as well, so that whole chains run on integers.
         rules: Technique -> layer kind -> conditions; a kind that is missing is not allowed at all.
     """
 
@@ -86,6 +88,7 @@ class Target(BaseModel):
     description: str = ""
     deploy_form: Literal["ascend", "qdq"]
     channel_wise: tuple[LayerKind, ...] = ()
+    integer_operators: tuple[str, ...] = ()
     rules: dict[Technique, dict[LayerKind, Rule]]
 
     def refusal(self, layer: Layer, technique: Technique) -> str | None:

@@ -19,6 +19,7 @@ from amct_lite.graph.passes.gemm_scaling import fold_gemm_scaling
 from amct_lite.graph.passes.initializer_inputs import drop_initializer_inputs
 from amct_lite.graph.passes.naming import name_nodes
 from amct_lite.graph.passes.opset import raise_opset
+from amct_lite.graph.passes.pad_folding import fold_pads
 from amct_lite.graph.passes.shapes import infer_shapes
 from amct_lite.graph.passes.unused import remove_unused
 from amct_lite.graph.reading import ModelFile, read_model_file
@@ -206,6 +207,7 @@ def _normalise(model: ir.Model) -> ir.Model:
     lift_constants(model)
     infer_shapes(model)
     fold_constants(model)
+    fold_pads(model)
     remove_unused(model)
     fold_gemm_scaling(model)
     return model

@@ -14,7 +14,7 @@ from amct_lite.graph.saving import save_ir, stored_bytes, to_bytes
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["create_session"]
+__all__ = ["create_session", "session_bytes", "session_from_bytes"]
 
 # Above this a session is made from files: bytes would need the weights two or three times in memory.
 _MAX_PROTO_BYTES = 1_500_000_000
@@ -73,6 +73,31 @@ def create_session(
             f"({model.opset_imports.get('', 'none')}), or register a library of custom operators "
             "in the session options.",
         ) from error
+
+
+def session_bytes(model: ir.Model, extra_outputs: Sequence[str] = (), max_proto_bytes: int = _MAX_PROTO_BYTES) -> bytes:
+    """A model with further outputs as bytes, for sessions in other processes.
+
+    Raises:
+        ParameterError: `extra_outputs` names a tensor that the main graph does not have, or the weights are too large
+            for one message.
+    """
+    if stored_bytes(model) > max_proto_bytes:
+        raise ParameterError(
+            f"The model's weights take more than the {max_proto_bytes} bytes that can be sent to other processes.",
+            remedy='Calibrate in this process, or with backend="threading".',
+        )
+    return to_bytes(clone_self_contained(_with_outputs(model, extra_outputs)))
+
+
+def session_from_bytes(data: bytes, *, num_threads: int = 0) -> "onnxruntime.InferenceSession":
+    """A session on the CPU from `session_bytes`; 0 threads leave their number to onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = num_threads
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:

@@ -30,7 +30,7 @@ def calibration_task(
                 remedy="Calibrate with amct_lite.calibrate(graph, batches), or switch that off in the config.",
             )
     return CalibrationTask(
-        tensors={plan.layer.activation: plan.layer.channel_axis for plan in graph.plans if plan.quantizes_input},
+        tensors={layer.activation: layer.channel_axis for layer in graph.observed_layers},
         outputs=[value.name or "" for value in graph.model.ir.graph.outputs],
         batch_num=graph.config.batch_num,
         model_digest=graph.model.digest,

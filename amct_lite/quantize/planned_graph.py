@@ -1,6 +1,7 @@
 """What `init` returns: a model, its config and its plan, with the files that they came from."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import StringIO
 from os import PathLike
 from pathlib import Path
@@ -15,6 +16,7 @@ from amct_lite.graph.model import Model
 from amct_lite.graph.opening import open_model
 from amct_lite.quantize.equalization import equalized_model
 from amct_lite.quantize.plan import LayerPlan, make_plan
+from amct_lite.quantize.tensor_plan import plan_tensors
 from amct_lite.types import Layer, Technique
 
 __all__ = ["PlannedGraph", "open_graph"]
@@ -41,6 +43,24 @@ class PlannedGraph:
     plans: tuple[LayerPlan, ...] = field(repr=False)
     config_file: Path | None
     record_file: Path | None = None
+
+    @cached_property
+    def tensor_plans(self) -> tuple[LayerPlan, ...]:
+        """What is quantized between the layers, each as the plan of a layer without weights; none in a Caffe pair."""
+        if self.model.weights_path is not None:
+            return ()
+        wanted = self.config.integer_operators
+        return plan_tensors(self.model, self.plans, self.target.integer_operators if wanted is None else wanted)
+
+    @property
+    def all_plans(self) -> tuple[LayerPlan, ...]:
+        """The plans of the layers, then those of what is between them."""
+        return (*self.plans, *self.tensor_plans)
+
+    @property
+    def observed_layers(self) -> tuple[Layer, ...]:
+        """The layers whose inputs calibration observes; where two read one tensor, the last one says its axis."""
+        return tuple(plan.layer for plan in (*self.tensor_plans, *self.plans) if plan.quantizes_input)
 
     @property
     def quantized_layers(self) -> tuple[Layer, ...]:
@@ -90,7 +110,7 @@ class PlannedGraph:
                     layer=plan.layer.name,
                     remedy="Put the two files together again, or calibrate again with this config.",
                 )
-        wanted = {layer.name for layer in self.quantized_layers}
+        wanted = {plan.layer.name for plan in self.all_plans if plan.config is not None}
         extra = [name for name in records if name not in wanted]
         if extra:
             raise RecordError(
@@ -112,6 +132,8 @@ class PlannedGraph:
             shape = "x".join(map(str, layer.weight_shape)) or "-"
             refusal = self.target.refusal(layer, Technique.NUQ)
             table.add_row(layer.name, layer.op_type, shape, _describe(plan), f"no: {refusal}" if refusal else "yes")
+        for plan in self.tensor_plans:
+            table.add_row(plan.layer.name, plan.layer.op_type, "-", _describe(plan), "-")
         text = StringIO()
         # Names come from the model: "[conv]" is no markup, ":0:" no emoji.
         Console(file=text, width=140, color_system=None, markup=False, emoji=False).print(table)

@@ -12,6 +12,7 @@ from amct_lite.codebook.lookup import level_table
 from amct_lite.errors import ParameterError, RecordError
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
+from amct_lite.graph.operator_inputs import find_operator_input
 from amct_lite.quantize.weight_rows import from_rows, weight_layout
 from amct_lite.types import Grid, Layer, LayerKind
 from amct_lite.uniform.arq import dequantize_weight, quantize_weight
@@ -124,21 +125,28 @@ def quantized_layers(model: Model, records: Mapping[str, LayerRecord]) -> tuple[
         records: Layer name -> factors.
 
     Returns:
-        The layers that the record names, in graph order.
+        The layers that the record names, and the inputs of other operators that it names, in graph order.
 
     Raises:
         RecordError: A record does not fit its layer, or names a layer that the model does not have.
     """
-    known = {layer.name for layer in model.layers}
+    layers = [layer for layer in model.layers if layer.name in records]
+    known = {layer.name for layer in layers}
     for name in records:
-        if name not in known:
+        if name in known:
+            continue
+        between = find_operator_input(model.ir.graph, name)
+        if between is None:
             raise RecordError(
                 f"find {name} failure in model {model.path}: there is no such layer.",
                 remedy="Use the model that the record was made for, or calibrate again.",
             )
-    layers = [layer for layer in model.layers if layer.name in records]
+        layers.append(between)
     for layer in layers:
         _check_tied(layer, records)
+    if len(layers) > len(known):
+        places = {node.name: place for place, node in enumerate(model.ir.graph)}
+        layers.sort(key=lambda layer: places[layer.node_name])
     return tuple(quantize_layer(model, layer, records[layer.name]) for layer in layers)
 
 

@@ -1,9 +1,11 @@
 """All factors of a planned graph: one sweep over the batches, then the closed loop over the samples kept from it."""
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
-from amct_lite.calibration.feeds import input_specs
+from amct_lite.calibration.feeds import input_specs, too_few_batches
+from amct_lite.calibration.reuse import sweep_or_reuse
 from amct_lite.calibration.statistics import Statistics
 from amct_lite.calibration.sweep import sweep
 from amct_lite.errors import CalibrationError
@@ -28,6 +30,9 @@ def find_records(
     *,
     progress: Progress | None = None,
     sess_options: Any = None,
+    n_jobs: int | None = None,
+    backend: str | None = None,
+    statistics_file: Path | None = None,
 ) -> dict[str, LayerRecord]:
     """Find the factors of every layer that the plan quantizes.
 
@@ -36,17 +41,22 @@ def find_records(
         batches: The calibration data; None where nothing needs any.
         progress: Called with (steps done, steps in all): a step is a batch, then a layer.
         sess_options: The user's onnxruntime.SessionOptions.
+        n_jobs: Shards of the sweep at once, as `amct_lite.calibration.sweep` takes them.
+        backend: Where they run.
+        statistics_file: Read instead of sweeping where it exists, written where it does not.
 
     Raises:
-        CalibrationError: There are too few batches, or one does not fit.
+        CalibrationError: There are too few batches, one does not fit, or the statistics file was made for something
+            else.
     """
-    observed = [plan.layer for plan in graph.plans if plan.quantizes_input]
+    observed = list(graph.observed_layers)
     refined = [plan for plan in graph.plans if plan.uses_samples]
     if not observed and not refined:
-        return make_records(graph.model, graph.plans, Statistics({}))
-    if batches is None:
-        first = (observed or [plan.layer for plan in refined])[0]
-        what = "its input's range is found" if observed else "its codebook is refined"
+        return make_records(graph.model, graph.all_plans, Statistics({}))
+    reusable = statistics_file is not None and statistics_file.exists() and bool(observed)
+    if batches is None and (refined or not reusable):
+        first = observed[0] if observed and not reusable else refined[0].layer
+        what = "its input's range is found" if observed and not reusable else "it is refined"
         raise CalibrationError(
             f"There is no calibration data, and {what} with it.",
             layer=first.name,
@@ -61,27 +71,27 @@ def find_records(
             progress(done, steps)
 
     keeper = None
-    if refined or range_groups(graph.plans):
+    if batches is not None and (refined or range_groups(graph.plans)):
         keeper = SampleKeeper(input_specs(create_session(graph.model.ir, sess_options=sess_options)))
-    watched: Iterable[Any] = batches if keeper is None else keeper.watch(batches, batch_num)
-    if observed:
-        statistics = sweep(
-            graph.model,
-            observed,
-            watched,
-            batch_num,
-            by_channel=balanced_tensors(graph.plans),
-            progress=report,
-            sess_options=sess_options,
-        )
-    else:
+    given: Iterable[Any] = () if batches is None else batches
+    watched = given if keeper is None else keeper.watch(given, batch_num)
+    by_channel = balanced_tensors(graph.plans)
+    options = {"progress": report, "sess_options": sess_options, "n_jobs": n_jobs, "backend": backend}
+    if not observed:
         statistics = Statistics({})
         _read_all(iter(watched), batch_num, report)
+    elif statistics_file is not None:
+        data = None if batches is None else watched
+        statistics = sweep_or_reuse(
+            graph.model, observed, data, batch_num, statistics_file, by_channel=by_channel, **options
+        )
+    else:
+        statistics = sweep(graph.model, observed, watched, batch_num, by_channel=by_channel, **options)
     graph, statistics = balance(graph, statistics)
     choices = None
     if keeper is not None and range_groups(graph.plans):
         choices = choose_ranges(graph.model, graph.plans, statistics, keeper.feeds, sess_options=sess_options)
-    records = make_records(graph.model, graph.plans, statistics, choices)
+    records = make_records(graph.model, graph.all_plans, statistics, choices)
     if keeper is None or not refined:
         return records
     return refine_layers(
@@ -101,7 +111,4 @@ def _read_all(batches: Iterator[Any], batch_num: int, report: Progress) -> None:
         report(count, batch_num)
         if count == batch_num:
             return
-    raise CalibrationError(
-        f"The number of given data batches is not enough: batch_num is {batch_num}, but there were only {count}.",
-        remedy="Give more batches, or lower batch_num in the config.",
-    )
+    raise too_few_batches(batch_num, count)

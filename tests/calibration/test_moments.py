@@ -15,8 +15,25 @@ def test_moments_are_those_of_all_other_axes(axis, dtype):
     moments.update(values)
     channels = np.moveaxis(values.astype(np.float64), axis, 0).reshape(values.shape[axis], -1)
     assert moments.count == channels.shape[1]
-    np.testing.assert_allclose(moments.mean, channels.mean(axis=1))
-    np.testing.assert_allclose(moments.mean_square, np.square(channels).mean(axis=1))
+    # float32 rows are summed in float32 before they are added up in float64.
+    np.testing.assert_allclose(moments.mean, channels.mean(axis=1), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(moments.mean_square, np.square(channels).mean(axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 70_000), (70_000, 3, 2), (2, 700, 200)])
+def test_large_batches_are_added_in_pieces_that_hold_every_value_once(shape):
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    moments = ChannelMoments(1)
+    pieces = [piece.ravel().copy() for piece in moments.adding(values)]
+    assert len(pieces) > 1
+    np.testing.assert_array_equal(np.sort(np.concatenate(pieces)), np.sort(values.ravel()))
+    np.testing.assert_allclose(moments.mean_square, np.square(values.astype(np.float64)).mean(axis=(0, 2)), rtol=1e-5)
+
+
+def test_squares_beyond_float32_are_summed_in_float64():
+    moments = ChannelMoments(1)
+    moments.update(np.full((1, 2, 100), 1e30, np.float32))
+    np.testing.assert_allclose(moments.mean_square, [1e60, 1e60], rtol=1e-6)
 
 
 def test_batches_and_merged_shards_add_up():

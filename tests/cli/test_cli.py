@@ -65,6 +65,19 @@ def test_config_calibrate_and_save_make_the_models(tmp_path, config_file, data_f
     }
 
 
+def test_calibrate_keeps_its_statistics_and_needs_no_data_then(tmp_path, config_file, data_file):
+    command = ("calibrate", "--model", MODEL_FILE, "--config", config_file, "--statistics", "kept.npz")
+    first = amct_lite(
+        *(*command, "--record", "a.txt", "--data", data_file, "--batch-size", 25),
+        *("--jobs", 2, "--backend", "threading"),
+        cwd=tmp_path,
+    )
+    assert first.returncode == 0, first.stderr
+    again = amct_lite(*command, "--record", "b.txt", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "a.txt").read_bytes() == (tmp_path / "b.txt").read_bytes()
+
+
 def test_auto_nuq_takes_an_evaluator_from_a_file(tmp_path, config_file, data_file):
     done = amct_lite(
         *("auto-nuq", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
@@ -191,3 +204,49 @@ def test_nuq_refuses_a_fraction_of_bits_without_data(tmp_path):
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_inspect_compares_a_quantized_file_or_a_record_with_the_float_network(tmp_path, config_file, data_file):
+    calibrated = amct_lite(
+        *("calibrate", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--data", data_file, "--batch-size", 25, "--save", "out/digits"),
+        cwd=tmp_path,
+    )
+    assert calibrated.returncode == 0, calibrated.stderr
+    by_file = amct_lite(
+        *("inspect", MODEL_FILE, "--compare", "out/digits_fake_quant_model.onnx", "--data", data_file), cwd=tmp_path
+    )
+    by_record = amct_lite(
+        *("inspect", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt", "--data", data_file),
+        cwd=tmp_path,
+    )
+    for done in (by_file, by_record):
+        assert done.returncode == 0, done.stderr
+        assert "What each layer loses, the worst first" in done.stdout
+        assert "own cosine" in done.stdout and "conv1" in done.stdout
+
+
+def test_inspect_says_what_a_comparison_lacks(tmp_path, config_file):
+    for arguments, message in {
+        (MODEL_FILE, "--compare", "x.onnx"): "needs --data",
+        (MODEL_FILE, "--record", "r.txt", "--data", "d.npz"): "--record needs the --config",
+        (): "Give the float network once",
+    }.items():
+        done = amct_lite("inspect", *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+def test_ranges_are_explained(tmp_path, config_file, data_file):
+    config = json.loads(config_file.read_text())
+    for block in config.values():
+        if isinstance(block, dict):
+            block["activation_quant_params"] = {"act_algo": "auto"}
+    config_file.write_text(json.dumps(config))
+    common = ("--model", MODEL_FILE, "--config", config_file, "--record", "record.txt")
+    done = amct_lite("calibrate", *common, "--data", data_file, "--batch-size", 25, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = amct_lite("explain-ranges", *common, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "noise / signal at the output of" in done.stdout
+    assert "entropy" in done.stdout

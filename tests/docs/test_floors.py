@@ -14,10 +14,10 @@ FLOORS = [
     {"calibration"},
     {"quantize"},
     {"export"},
-    {"refine"},
+    {"refine", "diagnosis"},
     {"running_calibration"},
     {"session", "pycaffe", "search", "auto_nuq"},
-    {"api", "compression"},
+    {"api", "compression", "comparison"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -8,10 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
+from amct_lite.caffe_layers import fake_quantize
 from amct_lite.errors import ConfigError, ExportError
 from amct_lite.export.ascend import ascend_model
 from amct_lite.export.qdq import qdq_model
 from amct_lite.graph.runtime import create_session
+from amct_lite.types import Grid
 from amct_lite.uniform.grid import dequantize
 from amct_lite.uniform.grid import quantize as to_levels
 
@@ -135,3 +137,10 @@ def test_an_operator_set_that_cannot_be_raised_is_refused(network, quantize, mon
     with pytest.raises(ExportError, match=r"opset 21 on\. .*no adapter") as caught:
         qdq_model(flow.graph.model, list(flow.layers.values()))
     assert caught.value.layer == "second"
+
+
+@pytest.mark.parametrize("offset", [0, -30_000])
+def test_the_layer_of_caffe_pairs_gives_the_same_numbers_at_16_bits(network, offset):
+    _, x = network
+    grid = Grid(scale=1e-4, offset=offset, num_bits=16)
+    assert np.array_equal(fake_quantize(x, grid.scale, offset, 16), dequantize(to_levels(x, grid), grid))

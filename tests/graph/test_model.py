@@ -30,16 +30,13 @@ def test_real_model_gives_the_same_outputs(
     assert all(layer.blocked is None for layer in model.layers)
 
 
-def test_efficientnet_pads_are_constant_and_their_chains_are_gone() -> None:
+def test_efficientnet_pads_and_their_chains_are_gone() -> None:
     path = ZOO / "efficientnet_lite0.onnx"
     if not path.exists():
         pytest.skip(f"{path} is not on this machine")
     graph = load_model(path).ir.graph
-    pads = [node for node in graph if node.op_type == "Pad"]
-    assert len(pads) == 17
-    assert all(node.inputs[1].is_initializer() for node in pads)
-    assert not {"Constant", "ConstantOfShape", "Slice", "Transpose", "Cast"} & {node.op_type for node in graph}
-    assert len(graph.initializers) < 210
+    assert not {"Pad", "Constant", "ConstantOfShape", "Slice", "Transpose", "Cast"} & {node.op_type for node in graph}
+    assert len(graph.initializers) < 180
 
 
 def test_lookups(make_file: Callable) -> None:

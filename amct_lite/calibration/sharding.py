@@ -1,0 +1,194 @@
+"""A sweep in shards: runs of batches observed by joblib's workers, and merged in their order.
+
+Shards have a fixed number of batches, whatever the number of workers, and a sweep without workers sums up in the same
+portions; so all of them give the same bytes.
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.calibration.feeds import Feed
+from amct_lite.calibration.observed_session import ObservedSession, observe_batch
+from amct_lite.calibration.statistics import Statistics
+from amct_lite.errors import AmctError, CalibrationError, OptionalDependencyError, ParameterError
+from amct_lite.graph.model import Model
+from amct_lite.graph.runtime import session_bytes, session_from_bytes
+
+__all__ = ["BACKENDS", "SHARD_BATCHES", "Jobs", "observe_shards"]
+
+BACKENDS = ("loky", "threading", "dask", "ray")
+
+# Few enough that 32 batches give 8 workers something to do, and that a shard is sent in one piece.
+SHARD_BATCHES = 4
+
+# Shards that the caller's process holds at once, for each worker: the next one has to be there when one is done.
+SHARDS_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """How shards are run.
+
+    Attributes:
+        n_jobs: Shards observed at once; -1 for as many as there are processors or workers.
+        backend: One of BACKENDS.
+        sess_options: The user's onnxruntime.SessionOptions, which cannot leave the process.
+    """
+
+    n_jobs: int
+    backend: str
+    sess_options: Any = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, int) or self.n_jobs == 0:
+            raise ParameterError(f"The 'n_jobs' parameter must be an int other than 0. Got {self.n_jobs!r} instead.")
+        if self.backend not in BACKENDS:
+            raise ParameterError(
+                f"The 'backend' parameter must be one of {', '.join(BACKENDS)}. Got {self.backend!r} instead."
+            )
+        if self.sess_options is not None and self.backend != "threading":
+            raise ParameterError(
+                f"The backend {self.backend!r} runs in other processes, and onnxruntime.SessionOptions cannot be sent"
+                " to them.",
+                remedy='Leave sess_options out, or use backend="threading".',
+            )
+
+
+def observe_shards(
+    model: Model, observed: ObservedSession, whole: Statistics, feeds: Iterator[Feed], jobs: Jobs
+) -> Iterator[Statistics]:
+    """Statistics of each shard, in order.
+
+    Args:
+        model: The float model; workers in other processes get it as bytes, once each where the backend can.
+        observed: Its session in this process, for threads.
+        whole: Statistics of the tensors to observe, which have seen nothing yet.
+        feeds: Read in this thread, some shards ahead.
+        jobs: How shards are run.
+
+    Raises:
+        CalibrationError: A shard failed or its worker died; the message names the shard and its batches.
+        OptionalDependencyError: The backend's package is not installed.
+    """
+    import joblib
+
+    if jobs.backend == "threading":
+        task = joblib.delayed(functools.partial(_observe, observed, whole.new()))
+    else:
+        content = session_bytes(model.ir, observed.produced)
+        data, key = np.frombuffer(content, np.uint8), hashlib.sha256(content).hexdigest()
+        # The bytes are an argument of their own: loky maps a large array, and Dask sends it once.
+        task = joblib.delayed(functools.partial(_observe_remotely, key, tuple(observed.produced), whole.new()))
+        task = functools.partial(task, data)
+    with _workers(jobs) as parallel:
+        round_size = SHARDS_PER_WORKER * SHARD_BATCHES * joblib.effective_n_jobs(jobs.n_jobs)
+        done = 0
+        while batches := list(islice(feeds, round_size)):
+            shards = [batches[start : start + SHARD_BATCHES] for start in range(0, len(batches), SHARD_BATCHES)]
+            starts = [done + SHARD_BATCHES * i for i in range(len(shards))]
+            with _failures_named(jobs.backend, done + 1, done + len(batches)):
+                parts = parallel(task(start, shard) for start, shard in zip(starts, shards, strict=True))
+            done += len(batches)
+            yield from parts
+
+
+@contextmanager
+def _workers(jobs: Jobs) -> Iterator[Any]:
+    """The workers of joblib, kept over all rounds."""
+    import joblib
+
+    if jobs.backend == "dask":
+        try:
+            from distributed import get_client
+        except ImportError as error:
+            raise _missing("dask", "dask[distributed]") from error
+        try:
+            get_client()
+        except ValueError as error:
+            raise ParameterError(
+                'backend="dask" needs a Dask client, and there is none.',
+                remedy='Make one before: distributed.Client("scheduler:8786"), or distributed.Client() for workers on'
+                " this machine.",
+            ) from error
+    elif jobs.backend == "ray":
+        try:
+            from ray.util.joblib import register_ray
+        except ImportError as error:
+            raise _missing("ray", "ray") from error
+        register_ray()
+    with joblib.parallel_config(backend=jobs.backend, n_jobs=jobs.n_jobs), joblib.Parallel() as parallel:
+        yield parallel
+
+
+def _missing(extra: str, package: str) -> OptionalDependencyError:
+    return OptionalDependencyError(
+        f"The backend {extra!r} needs the package {package}, which is not installed.",
+        remedy=f"pip install 'amct-lite[{extra}]'",
+    )
+
+
+@contextmanager
+def _failures_named(backend: str, first: int, last: int) -> Iterator[None]:
+    """Turns what a backend raises when a worker dies into our error; those of a shard name it already."""
+    try:
+        yield
+    except AmctError:
+        raise
+    except Exception as error:  # each backend has exceptions of its own
+        raise CalibrationError(
+            f"A worker of the backend {backend!r} died on the shards of batches {first} to {last}:"
+            f" {type(error).__name__}: {error}",
+            remedy="Look at the workers' memory and logs; fewer n_jobs or smaller batches take less.",
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A model's bytes, equal to others by their digest."""
+
+    key: str
+    data: npt.NDArray[np.uint8] = field(compare=False, repr=False)
+
+
+# A worker gets one shard after the other of the same model.
+@functools.lru_cache(maxsize=1)
+def _open(source: _Source) -> Any:
+    # The workers share out the processors among themselves.
+    return session_from_bytes(source.data.tobytes(), num_threads=1)
+
+
+def _observe_remotely(
+    key: str,
+    produced: tuple[str, ...],
+    whole: Statistics,
+    data: npt.NDArray[np.uint8],
+    batches_before: int,
+    feeds: list[Feed],
+) -> Statistics:
+    return _observe(ObservedSession(_open(_Source(key, data)), produced), whole, batches_before, feeds)
+
+
+def _observe(
+    observed: ObservedSession, whole: Statistics, batches_before: int, feeds: Iterable[Feed]
+) -> Statistics:
+    """Observe one shard."""
+    statistics = whole.new(batches_before)
+    try:
+        for feed in feeds:
+            observe_batch(statistics, feed, observed.run(feed))
+    except Exception as error:  # onnxruntime has an exception class for each of its status codes
+        number = batches_before + statistics.batches + 1
+        cause = error.cause if isinstance(error, AmctError) else f"{type(error).__name__}: {error}"
+        raise CalibrationError(
+            f"Shard {batches_before // SHARD_BATCHES + 1} failed in batch {number}: {cause}",
+            remedy=error.remedy if isinstance(error, AmctError) else None,
+        ) from error
+    return statistics
