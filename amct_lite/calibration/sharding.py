@@ -176,9 +176,7 @@ def _observe_remotely(
     return _observe(ObservedSession(_open(_Source(key, data)), produced), whole, batches_before, feeds)
 
 
-def _observe(
-    observed: ObservedSession, whole: Statistics, batches_before: int, feeds: Iterable[Feed]
-) -> Statistics:
+def _observe(observed: ObservedSession, whole: Statistics, batches_before: int, feeds: Iterable[Feed]) -> Statistics:
     """Observe one shard."""
     statistics = whole.new(batches_before)
     try:

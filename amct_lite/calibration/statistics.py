@@ -42,9 +42,7 @@ class Statistics:
         by_channel: Those of them that are observed channel by channel too.
     """
 
-    def __init__(
-        self, tensors: Mapping[str, int], batches_before: int = 0, by_channel: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, int], batches_before: int = 0, by_channel: Iterable[str] = ()) -> None:
         self._batches_before = batches_before
         self.batches = 0
         self.samples = 0

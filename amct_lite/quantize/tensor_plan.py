@@ -158,7 +158,7 @@ class _Planner:
 
 
 def _balancing_nodes(model: Model) -> set[ir.Node]:
-    """What divides the inputs of balanced layers: these are quantized behind it, and would be spoilt by a grid before."""
+    """What divides the inputs of balanced layers: they are quantized behind it, and a grid in front is no use."""
     nodes = {node.name: node for node in model.ir.graph}
     found = set()
     for name in model.balance_factors:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import amct_lite
-from amct_lite.errors import ConfigError, RecordError
+from amct_lite.errors import CalibrationError, ConfigError, RecordError
 from amct_lite.files.record import read_record, write_record
 from amct_lite.graph import save_ir
 from amct_lite.quantize.balancing import balanced_graph
@@ -283,3 +283,56 @@ def test_the_digits_network_stays_as_good(tmp_path: Path, key: str) -> None:
     for kind in ("fake_quant_model", "deploy_model"):
         logits = amct_lite.InferenceSession(flow.saved.files[kind]).run(None, {"image": part.images})[0]
         assert (logits.argmax(1) == part.labels).mean() >= 0.98
+
+
+BETWEEN = """g (float[n, 6, 5, 5] x) => (float[n, 4, 5, 5] y, float[n, 6, 5, 5] z) {
+    [before] a = Conv(x, w1)
+    [balanced] y = Conv(a, w2)
+    [other] z = Sigmoid(a)
+}"""
+
+
+def test_what_is_quantized_between_layers_is_the_same_with_balancing(tmp_path: Path) -> None:
+    """A grid in front of the division would bring back what the balancing avoids."""
+    random = np.random.default_rng(0)
+    weights = {
+        "w1": (random.normal(size=(6, 6, 1, 1)) * SPREAD.reshape(-1, 1, 1, 1)).astype(np.float32),
+        "w2": (random.normal(size=(4, 6, 1, 1)) / SPREAD.reshape(-1, 1, 1)).astype(np.float32),
+    }
+    path = write_graph(tmp_path / "net.onnx", BETWEEN, weights)
+    batch = random.normal(size=(4, 6, 5, 5)).astype(np.float32)
+
+    def edit(document: dict[str, Any]) -> None:
+        document["balanced"]["dmq_balancer_param"] = 0.5
+
+    flow = quantize_file(tmp_path, path, [batch], edit=edit)
+    assert [plan.layer.name for plan in flow.graph.tensor_plans] == ["other:0"]
+    assert set(flow.graph.read_records()) == {"before", "balanced", "other:0"}
+    divider = next(node for node in flow.model("deploy_model").graph if node.name == "balanced.balanced")
+    source = divider.inputs[0]
+    assert source is not None
+    producer = source.producer()
+    assert producer is not None
+    assert producer.op_type == "Conv"
+
+
+@pytest.mark.parametrize("options", [{"n_jobs": 2, "backend": "threading"}, {"n_jobs": 2, "backend": "loky"}])
+def test_shards_and_a_statistics_file_give_the_same_record(tmp_path: Path, options: dict[str, Any]) -> None:
+    path, batches = network(tmp_path / "net.onnx", "Conv")
+    batches = batches * 3
+    flow = quantize_file(tmp_path, path, batches, edit=balancing(), batch_num=6)
+    record = (tmp_path / "record.txt").read_text()
+    amct_lite.calibrate(flow.graph, batches, statistics_file=tmp_path / "statistics.npz", **options)
+    assert (tmp_path / "record.txt").read_text() == record
+    amct_lite.calibrate(flow.graph, None, statistics_file=tmp_path / "statistics.npz")
+    assert (tmp_path / "record.txt").read_text() == record
+
+
+def test_a_statistics_file_without_channels_is_refused(tmp_path: Path) -> None:
+    path, batches = network(tmp_path / "net.onnx", "Conv")
+    (tmp_path / "plain").mkdir()
+    plain = quantize_file(tmp_path / "plain", path, batches)
+    amct_lite.calibrate(plain.graph, batches, statistics_file=tmp_path / "statistics.npz")
+    flow = quantize_file(tmp_path, path, batches, edit=balancing())
+    with pytest.raises(CalibrationError, match="not channel by channel"):
+        amct_lite.calibrate(flow.graph, batches, statistics_file=tmp_path / "statistics.npz")
