@@ -101,7 +101,7 @@ def measure(network: Network, folder: Path) -> list[list[str]]:
     config_file = folder / "config.json"
     create_quant_config(config_file, network.model_file, batch_num=len(batches), target="onnxruntime")
     plain = read_config(config_file)
-    name = f"{network.name}, {len(find_pairs(load_model(network.model_file)))}"
+    title = f"{network.name}, {len(find_pairs(load_model(network.model_file)))}"
     rows = []
     for way in WAYS:
         document = plain.to_document()
@@ -117,7 +117,7 @@ def measure(network: Network, folder: Path) -> list[list[str]]:
         calibrate(graph, batches)
         saved = save_model(graph, "Fakequant", folder / "net")
         found = compare(float_scores, run_model(saved.files["fake_quant_model"], held_out), held_out.accepted)
-        rows.append([name, way, f"{found.divergence:.4f}", f"{found.top1:.1f}", f"{found.drop:+.1f}"])
+        rows.append([title, way, f"{found.divergence:.4f}", f"{found.top1:.1f}", f"{found.drop:+.1f}"])
     return rows
 
 

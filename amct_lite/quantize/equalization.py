@@ -157,7 +157,20 @@ def _is_homogeneous(node: ir.Node, *, spatial: bool) -> bool:
         return False
     if node.op_type == "Dropout":
         return len(node.inputs) < 3 or node.inputs[2] is None
+    if node.op_type == "Pad":
+        return spatial and _pads_channels_with_zeros(node)
     return node.op_type in _ELEMENTWISE or (spatial and node.op_type in _POOLS)
+
+
+def _pads_channels_with_zeros(node: ir.Node) -> bool:
+    """Whether it pads the axes behind that of the channels only, with zeros."""
+    pads, *others = [constant_tensor(value) for value in node.inputs[1:4]]
+    if pads is None or len(node.inputs) > 3 or node.attributes.get_string("mode", "constant") != "constant":
+        return False
+    if len(node.inputs) > 2 and node.inputs[2] is not None and (others[0] is None or others[0].numpy().any()):
+        return False
+    starts_and_ends = pads.numpy().reshape(2, -1)
+    return not starts_and_ends[:, :2].any()
 
 
 def _flattens(node: ir.Node) -> bool:
