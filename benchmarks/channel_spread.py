@@ -2,8 +2,10 @@
 
 Inputs int8 with an offset, weights int8 with one scale a tensor, where spread between channels hurts most, and with
 one a channel for comparison; the fake-quant form is measured. Calibrates on 64 photos of imagenet500 at odd positions,
-evaluates on 122 others. "spread" is the same network made worse: every channel between two layers that can be equalized
-is scaled by exp(N(0, 1.5)), which keeps the float function. Command, from the checkout's root, about 5 minutes:
+evaluates on 122 others, against the float network of the row. "spread" is the same network made worse: every channel
+between two layers that can be equalized is scaled by exp(N(0, 1.5)), which keeps the float function. "Relu" has Relu in
+place of Relu6, as Nagel et al. 2019, section 5.1, do before they equalize. Command, from the checkout's root, about 10
+minutes:
 
     python -m benchmarks.channel_spread
 """
@@ -13,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import typer
 
 from amct_lite.api import calibrate, create_quant_config, init, save_model
@@ -43,12 +46,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for network in (EFFICIENTNET_LITE0, SQUEEZENET):
             rows = []
-            for one in (network, spread(network, Path(folder))):
+            variants = [network, spread(network, Path(folder))]
+            if network is EFFICIENTNET_LITE0:
+                variants.append(without_relu6(network, Path(folder)))
+            for one in variants:
                 rows += measure(one, Path(folder))
-            print_table([f"{network.name}, {len(find_pairs(load_model(network.model_file)))} pairs", *_HEADINGS], rows)
+            print_table(["network, pairs", "weights", "KL", "top-1 %", "drop"], rows)
 
 
-_HEADINGS = ("KL", "top-1 %", "drop")
+def without_relu6(network: Network, folder: Path) -> Network:
+    """Relu in place of every Relu6: another network, of nearly the same function."""
+    graph = load_model(network.model_file).clone()
+    for node in list(graph.graph):
+        if node.op_type == "Clip":
+            relu = ir.node("Relu", [node.inputs[0]], name=node.name)
+            relu.outputs[0].name = node.outputs[0].name
+            ir.convenience.replace_nodes_and_values(graph.graph, node, [node], [relu], node.outputs, relu.outputs)
+    file = folder / "relu.onnx"
+    save_ir(graph, file)
+    return replace(network, name=f"{network.name}, Relu", model_file=file)
 
 
 def spread(network: Network, folder: Path) -> Network:
@@ -85,6 +101,7 @@ def measure(network: Network, folder: Path) -> list[list[str]]:
     config_file = folder / "config.json"
     create_quant_config(config_file, network.model_file, batch_num=len(batches), target="onnxruntime")
     plain = read_config(config_file)
+    title = f"{network.name}, {len(find_pairs(load_model(network.model_file)))}"
     rows = []
     for way in WAYS:
         document = plain.to_document()
@@ -100,7 +117,7 @@ def measure(network: Network, folder: Path) -> list[list[str]]:
         calibrate(graph, batches)
         saved = save_model(graph, "Fakequant", folder / "net")
         found = compare(float_scores, run_model(saved.files["fake_quant_model"], held_out), held_out.accepted)
-        rows.append([f"{network.name}: {way}", f"{found.divergence:.4f}", f"{found.top1:.1f}", f"{found.drop:+.1f}"])
+        rows.append([title, way, f"{found.divergence:.4f}", f"{found.top1:.1f}", f"{found.drop:+.1f}"])
     return rows
 
 

@@ -17,7 +17,7 @@ from amct_lite.errors import ParameterError
 
 __all__ = ["BINS_PER_SIDE", "ChannelHistograms"]
 
-# On either side of 0: eight bins to a level of an int8 grid that takes in the channel, for 32 KiB a channel.
+# On either side of 0: at least four bins to a level of an int8 grid that takes in the channel, for 32 KiB a channel.
 BINS_PER_SIDE = 2048
 MIN_EXPONENT = -126
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from amct_lite.graph.constants import constant_tensor, is_private, replace_array
@@ -60,35 +61,38 @@ def equalized_model(model: Model) -> Model:
         model: The float model; it is not changed.
     """
     pairs = find_pairs(model)
-    names = sorted({layer.name for pair in pairs for layer in (pair.first, pair.second)})
-    layers = [model.layer(name) for name in names]
-    indices = [(names.index(pair.first.name), names.index(pair.second.name)) for pair in pairs]
-    by_channels = [to_channels(_weight(model, layer), layer).astype(np.float64) for layer in layers]
-    for (first, second), pair in zip(indices, pairs, strict=True):
+    layers = list(dict.fromkeys(layer for pair in pairs for layer in (pair.first, pair.second)))
+    indices = [(layers.index(pair.first), layers.index(pair.second)) for pair in pairs]
+    weights = [_by_channels(model, layer) for layer in layers]
+    for (_, second), pair in zip(indices, pairs, strict=True):
         if _flattened_between(pair):
             # Channel c of the first layer became neighbouring features of the second: taps of one channel.
-            groups, outputs = by_channels[second].shape[:2]
-            by_channels[second] = by_channels[second].reshape(groups, outputs, weight_layout(layers[first]).rows, -1)
-    scales = equalize([magnitudes(weight) for weight in by_channels], indices)
+            weights[second] = _with_taps(weights[second], weight_layout(pair.first).rows)
+    scales = equalize([magnitudes(weight) for weight in weights], indices)
     graph = model.clone()
-    for (first, second), step in zip(indices, scales, strict=True):
-        by_channels[first] /= step.reshape(*by_channels[first].shape[:2], 1, 1)
-        by_channels[second] *= step.reshape(by_channels[second].shape[0], 1, -1, 1)
+    for (first, second), exact in zip(indices, scales, strict=True):
+        step = exact.astype(np.float32)
+        weights[first] = weights[first] / step.reshape(*weights[first].shape[:2], 1, 1)
+        weights[second] = weights[second] * step.reshape(weights[second].shape[0], 1, -1, 1)
         bias = layers[first].bias
         if bias is not None:
             own = model.weight(bias)
-            scaled = own.reshape(-1) / step
-            replace_array(graph.graph.initializers[bias], scaled.reshape(own.shape).astype(np.float32))
-    for layer, weight in zip(layers, by_channels, strict=True):
-        assert layer.weight is not None
-        replace_array(graph.graph.initializers[layer.weight], from_channels(weight, layer).astype(np.float32))
+            replace_array(graph.graph.initializers[bias], (own.reshape(-1) / step).reshape(own.shape))
+    for layer, weight in zip(layers, weights, strict=True):
+        replace_array(graph.graph.initializers[layer.weight or ""], from_channels(weight, layer))
     digest = hashlib.sha256(f"{model.digest} cross-layer equalization".encode()).hexdigest()
+    names = [layer.name for layer in layers]
     return Model(graph, model.path, digest, model.size_bytes, layers=model.layers, equalized_layers=names)
 
 
-def _weight(model: Model, layer: Layer) -> np.ndarray:
+def _by_channels(model: Model, layer: Layer) -> npt.NDArray[np.float32]:
     assert layer.weight is not None
-    return model.weight(layer.weight)
+    return to_channels(model.weight(layer.weight), layer)
+
+
+def _with_taps(weight: npt.NDArray[np.float32], channels: int) -> npt.NDArray[np.float32]:
+    """An inner product's weight by channels, its inputs taken as so many channels of several features each."""
+    return weight.reshape(1, weight.shape[1], channels, -1)
 
 
 def _is_inner_product(layer: Layer) -> bool:
@@ -153,7 +157,20 @@ def _is_homogeneous(node: ir.Node, *, spatial: bool) -> bool:
         return False
     if node.op_type == "Dropout":
         return len(node.inputs) < 3 or node.inputs[2] is None
+    if node.op_type == "Pad":
+        return spatial and _pads_channels_with_zeros(node)
     return node.op_type in _ELEMENTWISE or (spatial and node.op_type in _POOLS)
+
+
+def _pads_channels_with_zeros(node: ir.Node) -> bool:
+    """Whether it pads the axes behind that of the channels only, with zeros."""
+    pads, *others = [constant_tensor(value) for value in node.inputs[1:4]]
+    if pads is None or len(node.inputs) > 3 or node.attributes.get_string("mode", "constant") != "constant":
+        return False
+    if len(node.inputs) > 2 and node.inputs[2] is not None and (others[0] is None or others[0].numpy().any()):
+        return False
+    starts_and_ends = pads.numpy().reshape(2, -1)
+    return not starts_and_ends[:, :2].any()
 
 
 def _flattens(node: ir.Node) -> bool:

@@ -30,7 +30,7 @@ def magnitudes(channels: npt.NDArray[np.floating]) -> Float64Array:
     Returns:
         float64 array, shape (groups, outputs per group, inputs per group).
     """
-    found: Float64Array = np.abs(channels).max(axis=3).astype(np.float64)
+    found: Float64Array = np.maximum(channels.max(axis=3), -channels.min(axis=3)).astype(np.float64)
     return found
 
 

@@ -61,6 +61,27 @@ def test_a_triple_is_two_pairs_and_keeps_its_function(tmp_path: Path, between: s
     assert_same_function(path, np.random.default_rng(1).normal(size=(2, 3, 8, 8)).astype(np.float32))
 
 
+def padded(path: Path, pads: list[int], value: float) -> Path:
+    text = """g (float[n, 3, 8, 8] x) => (float[n, 4, h, v] y) {
+        [first] c = Conv(x, w1, b1)
+        a = Pad(c, pads, value)
+        [last] y = Conv(a, w3)
+    }"""
+    weights = {name: array for name, array in spread_weights().items() if name in ("w1", "b1", "w3")}
+    return write_graph(path, text, {**weights, "pads": np.array(pads), "value": np.float32(value)})
+
+
+def test_channels_are_scaled_across_zeros_beside_them(tmp_path: Path) -> None:
+    path = padded(tmp_path / "net.onnx", [0, 0, 1, 1, 0, 0, 2, 0], 0.0)
+    assert pairs_of(path) == [("first", "last")]
+    assert_same_function(path, np.random.default_rng(1).normal(size=(2, 3, 8, 8)).astype(np.float32))
+
+
+@pytest.mark.parametrize(("pads", "value"), [([0, 0, 1, 1, 0, 0, 2, 0], 1.0), ([0, 1, 0, 0, 0, -1, 0, 0], 0.0)])
+def test_nothing_is_scaled_across_other_pads(tmp_path: Path, pads: list[int], value: float) -> None:
+    assert pairs_of(padded(tmp_path / "net.onnx", pads, value)) == []
+
+
 @pytest.mark.parametrize("between", ["Sigmoid", "HardSwish", "Elu", "Softplus"])
 def test_nothing_is_scaled_across_other_functions(tmp_path: Path, between: str) -> None:
     path = write_graph(

@@ -7,7 +7,8 @@ from hypothesis.extra.numpy import arrays
 
 from amct_lite.uniform.equalization import equalization_scales, equalize, input_ranges, magnitudes, output_ranges
 
-RANGES = st.floats(1e-3, 1e3)
+# Wider apart, a channel counts as missing.
+RANGES = st.floats(1e-2, 1e3)
 
 
 @given(arrays(np.float64, 5, elements=RANGES), arrays(np.float64, 5, elements=RANGES))
