@@ -3,7 +3,8 @@
 Calibrates on the 128 photos at odd positions among the first 256 of imagenet500, each as it is and mirrored; evaluates
 on the other 372, in the files that `save` writes. The even bits (2, 3, 4) give every layer the same width; a fraction
 is an average that is spent by sensitivity. For activations the weights are codebooks of 8 bits, refined for inputs of
-so few levels; "alone" leaves the float weights as they are.
+so few levels; "alone" leaves the float weights as they are, "fitted" keeps them float, fits them to such inputs
+(`refit`) and chooses the levels by the output (`output_aware`).
 
 Command, from the checkout's root; `--only` picks a network, `--part` weights or activations:
 
@@ -96,19 +97,19 @@ def _compress(network: Network, batches: Batches, folder: Path, name: str, **opt
 
 def _activations(network: Network, batches: Batches, folder: Path) -> Iterator[tuple[str, Path]]:
     for levels in LEVELS:
-        for name, weights in (
-            (f"{levels} levels, alone", {"wts_algo": "none"}),
-            (
-                f"{levels} levels",
-                {"wts_algo": "codebook_quantize", "num_bits": 8, "level_type": "float16", "refine": "gptq"},
-            ),
+        for name, weights, output_aware in (
+            (f"{levels} levels, alone", {"wts_algo": "none"}, False),
+            (f"{levels} levels, fitted", {"wts_algo": "none", "refit": True}, True),
+            (f"{levels} levels", NEARLY_FLOAT, False),
         ):
             config_file, record_file = folder / "config.json", folder / "record.txt"
             amct.create_quant_config(config_file, network.model_file, batch_num=len(batches), target="onnxruntime")
             config = json.loads(config_file.read_text())
+            config["integer_operators"] = []
+            nuq = {"target_compression_ratio": levels / 256, "output_aware": output_aware}
             for block in config.values():
-                if isinstance(block, dict):
-                    block["activation_quant_params"]["nuq"] = {"target_compression_ratio": levels / 256}
+                if isinstance(block, dict) and "activation_quant_params" in block:
+                    block["activation_quant_params"]["nuq"] = nuq
                     if "weight_quant_params" in block:
                         block["weight_quant_params"] = weights
             config_file.write_text(json.dumps(config))

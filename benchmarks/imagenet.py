@@ -155,9 +155,9 @@ def open_session(model_file: Path, *, num_threads: int = 0) -> Any:
     return onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
 
 
-def run_model(model_file: Path, photos: Any) -> Scores:
-    """The scores of a model for every photo, float32, shape (photos, classes)."""
-    session = open_session(model_file)
+def run_model(model_file: Path, photos: Any, *, num_threads: int = 0) -> Scores:
+    """The scores of a model for every photo, float32, shape (photos, classes); 0 threads leave it to onnxruntime."""
+    session = open_session(model_file, num_threads=num_threads)
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: batch})[0] for batch in Batches(photos, batch_size=25)])
 

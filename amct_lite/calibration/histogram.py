@@ -65,8 +65,12 @@ class Histogram:
         """How many values were seen, zeros included."""
         return int(self._counts.sum()) + self.zeros
 
-    def update(self, values: npt.ArrayLike) -> tuple[float, float]:
-        """Counts a batch.
+    def update(self, values: npt.ArrayLike) -> None:
+        """Counts a batch; arguments and errors as for `count`."""
+        self.count(values)
+
+    def count(self, values: npt.ArrayLike) -> tuple[float, float]:
+        """Counts a batch and says what it ranges over.
 
         Args:
             values: Real numbers of any shape and numeric type; may be empty.

@@ -82,7 +82,7 @@ class Statistics:
         histogram, low, high = self._histograms[tensor], math.inf, -math.inf
         for chunk in self._moments[tensor].adding(values):
             try:
-                least, largest = histogram.update(chunk)
+                least, largest = histogram.count(chunk)
             except ParameterError as error:
                 raise _not_finite(tensor, values, self._batches_before + self.batches + 1) from error
             low, high = min(low, least), max(high, largest)

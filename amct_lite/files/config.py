@@ -58,6 +58,27 @@ class ArqParams(_WeightParams):
 
     wts_algo: Literal["arq_quantize"] = "arq_quantize"
     num_bits: Literal[4, 5, 6, 7, 8] = Field(default=8, description="Width of a level; stored as int8 all the same.")
+    scale_algo: Literal["max", "mse"] = Field(
+        default="max", description="Scales that cut off no weight, or those with the least squared error."
+    )
+    rounding: Literal["nearest", "adaround", "gptq"] = Field(
+        default="nearest", description="Each weight by itself, or all by the layer's output on samples."
+    )
+    bias_correction: bool = Field(
+        default=False, description="Whether the bias takes back what quantization does to the mean output, on samples."
+    )
+    batch_norm_reestimation: bool = Field(
+        default=False, description="Whether outputs keep the mean and the spread of the float network, on samples."
+    )
+
+    @property
+    def sample_use(self) -> str | None:
+        """The key that asks for samples; None where none does."""
+        if self.rounding != "nearest":
+            return f'"rounding": "{self.rounding}"'
+        if self.bias_correction:
+            return '"bias_correction": true'
+        return '"batch_norm_reestimation": true' if self.batch_norm_reestimation else None
 
 
 class NuqParams(_WeightParams):
@@ -186,7 +207,16 @@ def _plain(value: Any) -> Any:
 
 
 # None leaves any key out; these are ours and off, so that AMCT's blocks keep AMCT's keys.
-_LEFT_OUT_AT = {"cross_layer_equalization": False, "entropy_weight": 0.0, "output_aware": False, "refit": False}
+_LEFT_OUT_AT = {
+    "cross_layer_equalization": False,
+    "entropy_weight": 0.0,
+    "output_aware": False,
+    "refit": False,
+    "scale_algo": "max",
+    "rounding": "nearest",
+    "bias_correction": False,
+    "batch_norm_reestimation": False,
+}
 
 _AMCT_ORDER = (
     "quant_enable",
@@ -212,6 +242,10 @@ _AMCT_ORDER = (
     "level_type",
     "refine",
     "refit",
+    "scale_algo",
+    "rounding",
+    "bias_correction",
+    "batch_norm_reestimation",
     "asymmetric",
     "nuq",
     "target_compression_ratio",

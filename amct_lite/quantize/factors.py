@@ -35,6 +35,7 @@ from amct_lite.types import Grid
 from amct_lite.uniform.arq import weight_scales
 from amct_lite.uniform.bias import raise_scales_for_bias
 from amct_lite.uniform.grid import grid_from_range
+from amct_lite.uniform.mse_scales import mse_scales
 
 __all__ = ["activation_grid", "activation_levels", "make_records"]
 
@@ -231,7 +232,8 @@ def _group_factors(
 ) -> _WeightFactors:
     params = group[0].weight_params
     axis = group[0].layer.output_channel_axis if group[0].channel_wise else None
-    scales = weight_scales(weight, axis=axis, num_bits=_weight_bits(group[0]))
+    make = mse_scales if isinstance(params, ArqParams) and params.scale_algo == "mse" else weight_scales
+    scales = make(weight, axis=axis, num_bits=_weight_bits(group[0]))
     if not isinstance(params, NuqParams):
         return _WeightFactors(_raise_for_biases(model, scales, group, grids))
     found = _clustered(weight, scales, axis, params, params.num_of_iteration)

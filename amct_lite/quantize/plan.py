@@ -80,7 +80,8 @@ class LayerPlan:
     @property
     def fits_bias(self) -> bool:
         """Whether the bias takes back what quantization does to the mean output, where the operator has one."""
-        return self.refits_weight or self.refines_codebook
+        repaired = isinstance(self.weight_params, ArqParams) and self.weight_params.sample_use is not None
+        return self.refits_weight or self.refines_codebook or repaired
 
     @property
     def keeps_zero(self) -> bool:
@@ -100,6 +101,8 @@ class LayerPlan:
             return f'"refine": "{self.codebook.refine}"'
         if self.refits_weight:
             return '"refit": true'
+        if isinstance(self.weight_params, ArqParams) and self.weight_params.sample_use is not None:
+            return self.weight_params.sample_use
         return '"output_aware": true' if self.has_output_aware_levels else None
 
 

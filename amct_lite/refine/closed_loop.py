@@ -21,6 +21,7 @@ from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, 
 from amct_lite.codebook.specification import CodebookSpec
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.fake_quant import fake_quantizer
+from amct_lite.files.config import ArqParams
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.plan import LayerPlan
@@ -29,9 +30,12 @@ from amct_lite.quantize.weight_rows import from_rows, to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.level_response import layer_response, sum_of
 from amct_lite.refine.moments import input_moments
+from amct_lite.refine.output_statistics import output_deviations, re_estimated_factors
 from amct_lite.refine.samples import Feed
 from amct_lite.refine.stream import Stream
+from amct_lite.refine.uniform_weights import UniformRows, fit_uniform_rows
 from amct_lite.types import Grid, Layer
+from amct_lite.uniform.arq import quantize_weight
 
 __all__ = ["refine_layers"]
 
@@ -90,6 +94,7 @@ class _ClosedLoop:
         self._replacer = fake_quantizer(self._editor)
         self._codebooks: dict[str, Codebook] = {}
         self._rows: dict[str, Float32Array] = {}
+        self._uniform: dict[str, UniformRows] = {}
         self._levels: dict[Hashable, LevelsAndBounds] = {}
 
     def take(self, plan: LayerPlan, plans: Sequence[LayerPlan]) -> None:
@@ -141,6 +146,57 @@ class _ClosedLoop:
             bias = self._bias(layer, rows, moments)
             weight = np.ascontiguousarray(from_rows(rows, layer))
             self.records[name] = dataclasses.replace(self.records[name], weight=weight, bias=bias)
+        elif isinstance(plan.weight_params, ArqParams) and plan.fits_bias:
+            self._fit_uniform(plan, plan.weight_params, tied)
+
+    def _fit_uniform(self, plan: LayerPlan, params: ArqParams, tied: Sequence[LayerPlan]) -> None:
+        layer, record, moments = plan.layer, self.records[plan.layer.name], self._moments(plan.layer)
+        rows = self._uniform_rows(plan, params, moments, tied)
+        if params.batch_norm_reestimation and not tied and rows.scales.size > 1:
+            rows = dataclasses.replace(rows, scales=(rows.scales * self._re_estimated(layer, rows)).astype(np.float32))
+        bias = self._bias(layer, rows.decode(), moments)
+        own = bias if bias is not None or layer.bias is None else self._model.weight(layer.bias).reshape(-1)
+        if own is not None and record.scale_d is not None:
+            rows = rows.with_room_for(own, record.scale_d, params.num_bits)
+        self.records[layer.name] = dataclasses.replace(
+            record,
+            scale_w=tuple(map(float, rows.scales)),
+            weight=np.ascontiguousarray(from_rows(rows.decode(), layer)),
+            bias=bias,
+        )
+
+    def _uniform_rows(
+        self, plan: LayerPlan, params: ArqParams, moments: SecondMoments, tied: Sequence[LayerPlan]
+    ) -> UniformRows:
+        """The rows of a uniform weight, once for all layers that share it."""
+        weight = plan.layer.weight
+        assert weight is not None
+        if weight not in self._uniform:
+            scales = np.array(self.records[plan.layer.name].scale_w, np.float32)
+            if params.rounding == "nearest":
+                rows = to_rows(self._model.weight(weight), plan.layer)
+                axis = 0 if scales.size > 1 else None
+                levels = quantize_weight(rows, scales, axis=axis, num_bits=params.num_bits)
+                self._uniform[weight] = UniformRows(levels, scales)
+            else:
+                target, targets = self._target(plan.layer, moments, tied)
+                quadratic = damped(targets.quadratic, targets.damping)
+                self._uniform[weight] = fit_uniform_rows(
+                    target.reshape(len(quadratic), -1, target.shape[1]), quadratic, params, channel_wise=scales.size > 1
+                )
+        return self._uniform[weight]
+
+    def _re_estimated(self, layer: Layer, rows: UniformRows) -> Float64Array:
+        """What each output channel is multiplied with to vary as in the float network."""
+        assert layer.weight is not None
+        inputs, seed = LayerInputs.of_node(layer, self._editor.node_of(layer)), self._model.layers.index(layer)
+        own = to_rows(self._model.weight(layer.weight), layer)
+        floats = (pair[0] for pair in self._input_pairs(layer))
+        quantized = (pair[1] for pair in self._input_pairs(layer))
+        return re_estimated_factors(
+            output_deviations(inputs, own, floats, seed=seed),
+            output_deviations(inputs, rows.decode(), quantized, seed=seed),
+        )
 
     def _quantize_input(self, layer: Layer) -> None:
         record = self.records[layer.name]

@@ -66,7 +66,7 @@ def hfmg(
     Example:
         >>> from amct_lite.calibration.histogram import Histogram
         >>> histogram = Histogram()
-        >>> histogram.update(np.append(np.random.default_rng(0).normal(size=100_000), 60.0))
+        >>> histogram.update(np.append(np.random.default_rng(0).normal(size=1_000_000), 60.0))
         >>> hfmg(histogram.snapshot()).high < 30.0
         True
     """
