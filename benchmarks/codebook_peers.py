@@ -70,7 +70,7 @@ def compress_with_amct_lite(network: Network, batches: Any, folder: Path, *, bit
     """Compress with amct_lite; the size counts external data too."""
     saved = amct.compress(network.model_file, bits=bits, batches=batches).save(folder)
     model_file = saved.files["deploy_model"]
-    return Compressed(model_file, read_model_file(model_file).size_bytes)
+    return Compressed(model_file, read_model_file(model_file).digest.size_bytes)
 
 
 def without_data(compress: Callable[..., Compressed], *args: Any, **options: Any) -> Compress:

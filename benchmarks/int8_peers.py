@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -120,22 +120,20 @@ PER_CHANNEL: Mapping[str, Peer | Ours] = {
     "amct_lite, layers' inputs alone": Ours(config={"integer_operators": []}),
     "amct_lite mse, layers' inputs alone": Ours(activations={"act_algo": "mse"}, config={"integer_operators": []}),
 }
-PER_TENSOR: Mapping[str, Peer | Ours] = {
-    f"{name}, per tensor": row
-    for name, row in {
-        "onnxruntime MinMax": Peer("onnxruntime", {"method": "MinMax"}, per_channel=False),
-        "nncf mixed": Peer("nncf", {"preset": "mixed"}, per_channel=False),
-        "aimet min_max": Peer("aimet", per_channel=False),
-        "aimet CLE": Peer("aimet", {"equalize": True}, per_channel=False),
-        "quark Percentile": Peer("quark", per_channel=False),
-        "quark CLE": Peer("quark", {"algorithms": ["CLE"]}, per_channel=False),
-        "amct_lite": Ours(per_channel=False),
-        "amct_lite mse": Ours(activations={"act_algo": "mse"}, per_channel=False),
-        "amct_lite mse, rounding gptq": Ours(
-            {"rounding": "gptq", "scale_algo": "mse"}, {"act_algo": "mse"}, per_channel=False
-        ),
-    }.items()
+_PER_TENSOR: Mapping[str, Peer | Ours] = {
+    "onnxruntime MinMax": Peer("onnxruntime", {"method": "MinMax"}, per_channel=False),
+    "nncf mixed": Peer("nncf", {"preset": "mixed"}, per_channel=False),
+    "aimet min_max": Peer("aimet", per_channel=False),
+    "aimet CLE": Peer("aimet", {"equalize": True}, per_channel=False),
+    "quark Percentile": Peer("quark", per_channel=False),
+    "quark CLE": Peer("quark", {"algorithms": ["CLE"]}, per_channel=False),
+    "amct_lite": Ours(per_channel=False),
+    "amct_lite mse": Ours(activations={"act_algo": "mse"}, per_channel=False),
+    "amct_lite mse, rounding gptq": Ours(
+        {"rounding": "gptq", "scale_algo": "mse"}, {"act_algo": "mse"}, per_channel=False
+    ),
 }
+PER_TENSOR = {f"{name}, per tensor": row for name, row in _PER_TENSOR.items()}
 ROWS = {**PER_CHANNEL, **PER_TENSOR}
 
 
@@ -204,7 +202,7 @@ def open_nsfw_case(folder: Path) -> Case | None:
     return Case(network, photos.read(0, len(photos)).transpose(0, 2, 3, 1).copy(), None)
 
 
-CASES = {
+CASES: Mapping[str, Callable[[Path], Case | None]] = {
     "efficientnet": partial(imagenet_case, EFFICIENTNET_LITE0),
     "squeezenet": partial(imagenet_case, SQUEEZENET),
     "open_nsfw": open_nsfw_case,

@@ -1,8 +1,8 @@
 """Uniform weights of few bits, inputs float: what each repair without training brings.
 
-Every layer's weights on a uniform grid of so many bits with a scale per output channel; no layer is left out. Calibrates
-on the 128 photos of imagenet500 at odd positions and their mirror images, evaluates on the other 372. KL is the mean of
-KL(float || quantized), nats; *s* is the wall time of calibration.
+Every layer's weights on a uniform grid of so many bits with a scale per output channel; no layer is left out.
+Calibrates on the 128 photos of imagenet500 at odd positions and their mirror images, evaluates on the other 372. KL is
+the mean of KL(float || quantized), nats; *s* is the wall time of calibration.
 
 Command, from the checkout's root; `--only` picks a network, `--row` a repair:
 

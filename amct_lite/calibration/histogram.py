@@ -90,7 +90,7 @@ class Histogram:
         # float16 is slow in every numpy operation but this one.
         flat = array.ravel(order="K").astype(np.float32 if array.dtype == np.float16 else array.dtype, copy=False)
         # Adding 0 turns -0 into 0, so that the state does not tell which of the two came first.
-        low, high = float(flat.min()) + 0.0, float(flat.max()) + 0.0
+        low, high = float(np.minimum.reduce(flat)) + 0.0, float(np.maximum.reduce(flat)) + 0.0
         if not (math.isfinite(low) and math.isfinite(high)):
             num_nan = int(np.count_nonzero(np.isnan(flat)))
             num_infinite = int(np.count_nonzero(np.isinf(flat)))
@@ -178,20 +178,21 @@ class Histogram:
         if zeros == values.size:
             return
         # Multiplying by a power of two is exact, and so is every float32 integer up to NUM_BINS.
-        space = self._scratch.floats[: values.size] if values.dtype == np.float32 else None
-        scaled = np.multiply(values, values.dtype.type(math.ldexp(1.0, -self.exponent)), out=space)
+        scale = values.dtype.type(math.ldexp(1.0, -self.exponent))
+        indices = self._scratch.indices[: values.size]
         if low < 0.0:
+            space = self._scratch.floats[: values.size] if values.dtype == np.float32 else None
+            scaled = np.multiply(values, scale, out=space)
             np.floor(scaled, out=scaled)
             if self.exponent > 0:
                 # A tiny negative value can underflow to -0, which floor leaves; it belongs into bin -1.
                 scaled[(scaled == 0.0) & (values < 0.0)] = -1.0
-            scaled += NUM_BINS
+            np.add(scaled, scaled.dtype.type(NUM_BINS), out=indices, casting="unsafe")
             counts = self._counts
         else:
-            # Without negative values, the conversion to integers is the floor.
+            # Without negative values, the conversion to integers, which numpy does piece by piece, is the floor.
+            np.multiply(values, scale, out=indices, casting="unsafe")
             counts = self._counts[NUM_BINS:]
-        indices = self._scratch.indices[: values.size]
-        np.copyto(indices, scaled, casting="unsafe")
         # Unlike bincount, this takes no pass for the range and no fresh array of counts.
         np.add.at(counts, indices, 1)
         self._counts[NUM_BINS] -= zeros

@@ -63,14 +63,14 @@ class Jobs:
 
 
 def observe_shards(
-    model: Model, observed: ObservedSession, whole: Statistics, feeds: Iterator[Feed], jobs: Jobs
+    model: Model, observed: ObservedSession, wanted: Statistics, feeds: Iterator[Feed], jobs: Jobs
 ) -> Iterator[Statistics]:
     """Statistics of each shard, in order.
 
     Args:
         model: The float model; workers in other processes get it as bytes, once each where the backend can.
         observed: Its session in this process, for threads.
-        whole: Statistics of the tensors to observe, which have seen nothing yet.
+        wanted: What to observe; nothing is added to them here.
         feeds: Read in this thread, some shards ahead.
         jobs: How shards are run.
 
@@ -81,21 +81,21 @@ def observe_shards(
     import joblib
 
     if jobs.backend == "threading":
-        task = joblib.delayed(functools.partial(_observe, observed, whole.new()))
+        task = joblib.delayed(functools.partial(_observe, observed))
     else:
         content = session_bytes(model.ir, observed.produced)
         data, key = np.frombuffer(content, np.uint8), hashlib.sha256(content).hexdigest()
         # The bytes are an argument of their own: loky maps a large array, and Dask sends it once.
-        task = joblib.delayed(functools.partial(_observe_remotely, key, tuple(observed.produced), whole.new()))
+        task = joblib.delayed(functools.partial(_observe_remotely, key, tuple(observed.produced)))
         task = functools.partial(task, data)
     with _workers(jobs) as parallel:
         round_size = SHARDS_PER_WORKER * SHARD_BATCHES * joblib.effective_n_jobs(jobs.n_jobs)
         done = 0
         while batches := list(islice(feeds, round_size)):
             shards = [batches[start : start + SHARD_BATCHES] for start in range(0, len(batches), SHARD_BATCHES)]
-            starts = [done + SHARD_BATCHES * i for i in range(len(shards))]
+            parts = [wanted.successor(done + SHARD_BATCHES * i) for i in range(len(shards))]
             with _failures_named(jobs.backend, done + 1, done + len(batches)):
-                parts = parallel(task(start, shard) for start, shard in zip(starts, shards, strict=True))
+                parts = parallel(task(part, shard) for part, shard in zip(parts, shards, strict=True))
             done += len(batches)
             yield from parts
 
@@ -166,19 +166,16 @@ def _open(source: _Source) -> Any:
 
 
 def _observe_remotely(
-    key: str,
-    produced: tuple[str, ...],
-    whole: Statistics,
-    data: npt.NDArray[np.uint8],
-    batches_before: int,
-    feeds: list[Feed],
+    key: str, produced: tuple[str, ...], data: npt.NDArray[np.uint8], part: Statistics, feeds: list[Feed]
 ) -> Statistics:
-    return _observe(ObservedSession(_open(_Source(key, data)), produced), whole, batches_before, feeds)
+    return _observe(ObservedSession(_open(_Source(key, data)), produced), part, feeds)
 
 
-def _observe(observed: ObservedSession, whole: Statistics, batches_before: int, feeds: Iterable[Feed]) -> Statistics:
+def _observe(observed: ObservedSession, part: Statistics, feeds: Iterable[Feed]) -> Statistics:
     """Observe one shard."""
-    statistics = whole.new(batches_before)
+    batches_before = part.batches_before
+    # Afresh, since what comes out of a pickle shares no memory to work in.
+    statistics = part.successor(batches_before)
     try:
         for feed in feeds:
             observe_batch(statistics, feed, observed.run(feed))

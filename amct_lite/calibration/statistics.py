@@ -13,7 +13,7 @@ import numpy as np
 from amct_lite.calibration.channel_histograms import ChannelHistograms
 from amct_lite.calibration.histogram import Histogram
 from amct_lite.calibration.moments import ChannelMoments
-from amct_lite.calibration.scratch import Scratch
+from amct_lite.calibration.scratch import Scratch, flat_pieces
 from amct_lite.calibration.snapshot import HistogramSnapshot
 from amct_lite.errors import CalibrationError, FileError, ParameterError
 from amct_lite.files.atomic import write_bytes_atomically
@@ -22,7 +22,7 @@ from amct_lite.types import FloatArray, Layer
 
 __all__ = ["Statistics", "load_statistics", "save_statistics", "statistics_digest"]
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 class Statistics:
@@ -33,29 +33,36 @@ class Statistics:
     Args:
         tensors: Tensor to observe -> axis of its channels.
         batches_before: Batches that other statistics see before these do; batches are numbered behind them.
+        moments: Whether channel moments are observed, which a search wants and ranges do not.
         by_channel: Those of the tensors that are observed channel by channel too.
 
     Attributes:
+        batches_before: Batches that other statistics see before.
         batches: Number of batches seen.
         samples: Number of samples in them: the sum of the first input's leading sizes.
         tensors: Observed tensor -> axis of its channels.
-        by_channel: Those of them that are observed channel by channel too.
+        has_moments: Whether channel moments are observed.
+        by_channel: Those of the tensors that are observed channel by channel too.
     """
 
-    def __init__(self, tensors: Mapping[str, int], batches_before: int = 0, by_channel: Iterable[str] = ()) -> None:
-        self._batches_before = batches_before
+    def __init__(
+        self,
+        tensors: Mapping[str, int],
+        batches_before: int = 0,
+        *,
+        moments: bool = True,
+        by_channel: Iterable[str] = (),
+    ) -> None:
+        self.batches_before = batches_before
         self.batches = 0
         self.samples = 0
         self.tensors = dict(tensors)
         scratch = Scratch()
         self._histograms = {name: Histogram(scratch) for name in tensors}
-        self._moments = {name: ChannelMoments(axis) for name, axis in tensors.items()}
+        self.has_moments = moments
+        self._moments = {name: ChannelMoments(axis) for name, axis in tensors.items()} if moments else {}
         self._batch_ranges: dict[str, list[tuple[float, float]]] = {name: [] for name in tensors}
         self._channels = {name: ChannelHistograms(tensors[name]) for name in by_channel}
-
-    def new(self, batches_before: int = 0) -> "Statistics":
-        """Observers of the same tensors, which have seen nothing yet."""
-        return Statistics(self.tensors, batches_before, self.by_channel)
 
     @property
     def by_channel(self) -> tuple[str, ...]:
@@ -66,6 +73,10 @@ class Statistics:
     def for_layers(cls, layers: Iterable[Layer]) -> "Statistics":
         """Observers for the activations of some layers."""
         return cls({layer.activation: layer.channel_axis for layer in layers})
+
+    def successor(self, batches_before: int) -> "Statistics":
+        """Observers of the same, without anything seen, for batches behind so many others."""
+        return Statistics(self.tensors, batches_before, moments=self.has_moments, by_channel=self.by_channel)
 
     def observe(self, tensor: str, values: FloatArray) -> None:
         """Take in one tensor of one batch.
@@ -80,11 +91,11 @@ class Statistics:
         if not values.size:
             return
         histogram, low, high = self._histograms[tensor], math.inf, -math.inf
-        for chunk in self._moments[tensor].adding(values):
+        for chunk in self._moments[tensor].adding(values) if self.has_moments else flat_pieces(values):
             try:
                 least, largest = histogram.count(chunk)
             except ParameterError as error:
-                raise _not_finite(tensor, values, self._batches_before + self.batches + 1) from error
+                raise _not_finite(tensor, values, self.batches_before + self.batches + 1) from error
             low, high = min(low, least), max(high, largest)
         self._batch_ranges[tensor].append((low, high))
         if tensor in self._channels:
@@ -100,7 +111,8 @@ class Statistics:
         self.samples += other.samples
         for name in self.tensors:
             self._histograms[name].merge(other._histograms[name])
-            self._moments[name].merge(other._moments[name])
+            if self.has_moments:
+                self._moments[name].merge(other._moments[name])
             self._batch_ranges[name] += other._batch_ranges[name]
         for name, channels in self._channels.items():
             channels.merge(other._channels[name])
@@ -118,6 +130,12 @@ class Statistics:
     def mean_squares(self, layer: Layer) -> FloatArray:
         """Mean square of each channel of a layer's activation, shape (channels,)."""
         self._refuse_unseen(layer)
+        if not self.has_moments:
+            raise CalibrationError(
+                f"This calibration did not observe the channels of its input {layer.activation!r}.",
+                layer=layer.name,
+                remedy="Calibrate again for the search.",
+            )
         return self._moments[layer.activation].mean_square
 
     def channel_maxima(self, layer: Layer) -> FloatArray:
@@ -137,14 +155,15 @@ class Statistics:
         Args:
             tensors: New tensor -> one that was observed by channel, and its factors, shape (channels,).
         """
-        found = Statistics({})
+        found = Statistics({}, moments=self.has_moments)
         found.batches, found.samples, found._channels = self.batches, self.samples, dict(self._channels)
         found.tensors = {**self.tensors, **{name: self.tensors[source] for name, (source, _) in tensors.items()}}
         found._histograms, found._moments = dict(self._histograms), dict(self._moments)
         found._batch_ranges = dict(self._batch_ranges)
         for name, (source, factors) in tensors.items():
             found._histograms[name] = self._channels[source].divided(factors)
-            found._moments[name] = self._moments[source].divided(factors)
+            if self.has_moments:
+                found._moments[name] = self._moments[source].divided(factors)
             found._batch_ranges[name] = self._channels[source].divided_batch_ranges(factors)
         return found
 
@@ -191,6 +210,7 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
         "format": _FORMAT,
         "batches": statistics.batches,
         "samples": statistics.samples,
+        "moments": statistics.has_moments,
         "keys": dict(keys),
         # Pairs, because sorting the keys of an object would part the tensors from the numbers of their arrays.
         "tensors": list(statistics.tensors.items()),
@@ -200,7 +220,7 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
     for index, name in enumerate(statistics.tensors):
         parts: dict[str, Mapping[str, np.ndarray]] = {
             "histogram": statistics._histograms[name].to_arrays(),
-            "moments": statistics._moments[name].to_arrays(),
+            "moments": statistics._moments[name].to_arrays() if statistics.has_moments else {},
             "batches": {"ranges": np.array(statistics._batch_ranges[name], np.float64).reshape(-1, 2)},
         }
         if name in statistics._channels:
@@ -242,7 +262,7 @@ def _check_keys(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]
 
 
 def _from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Statistics:
-    statistics = Statistics(dict(head["tensors"]), by_channel=head.get("by_channel", ()))
+    statistics = Statistics(dict(head["tensors"]), moments=head["moments"], by_channel=head.get("by_channel", ()))
     statistics.batches, statistics.samples = head["batches"], head["samples"]
     for index, name in enumerate(statistics.tensors):
         parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}, "batches": {}, "channels": {}}
@@ -250,7 +270,8 @@ def _from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> S
             prefix = f"{index}.{part}."
             found.update({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
         statistics._histograms[name] = Histogram.from_arrays(parts["histogram"])
-        statistics._moments[name] = ChannelMoments.from_arrays(parts["moments"])
+        if statistics.has_moments:
+            statistics._moments[name] = ChannelMoments.from_arrays(parts["moments"])
         statistics._batch_ranges[name] = [(float(low), float(high)) for low, high in parts["batches"]["ranges"]]
         if name in statistics._channels:
             statistics._channels[name] = ChannelHistograms.from_arrays(parts["channels"])

@@ -23,6 +23,7 @@ def sweep(
     batches: Iterable[Any],
     batch_num: int,
     *,
+    moments: bool = True,
     by_channel: Collection[str] = (),
     progress: Progress | None = None,
     sess_options: Any = None,
@@ -39,6 +40,7 @@ def sweep(
         layers: The layers whose activations are observed.
         batches: Arrays, or dicts from input name to array; only the first `batch_num` are read, in this thread.
         batch_num: How many batches to read.
+        moments: Whether to observe the moments of each channel as well, which only a search reads.
         by_channel: The activations that are observed channel by channel too, for balancing.
         progress: Called after each batch, or round of shards, with (batches done, batch_num).
         sess_options: onnxruntime.SessionOptions of the user's, for example with a custom-operator library.
@@ -57,7 +59,7 @@ def sweep(
     session = create_session(model.ir, extra_outputs=produced, sess_options=sess_options)
     observed = ObservedSession(session, produced)
     feeds = _feeds(batches, input_specs(session), batch_num)
-    statistics = Statistics(tensors, by_channel=by_channel)
+    statistics = Statistics(tensors, moments=moments, by_channel=by_channel)
     report = progress or (lambda _done, _total: None)
     if n_jobs in (None, 1) and backend is None:
         for part in _observe_here(observed, statistics, feeds, lambda done: report(done, batch_num)):
@@ -73,18 +75,21 @@ def sweep(
 
 
 def _observe_here(
-    observed: ObservedSession, whole: Statistics, feeds: Iterable[Feed], report: Callable[[int], None]
+    observed: ObservedSession, wanted: Statistics, feeds: Iterable[Feed], report: Callable[[int], None]
 ) -> Iterator[Statistics]:
-    """Statistics of each SHARD_BATCHES batches in a row, parted as shards part them so that all sums are the same."""
-    part = whole.new()
+    """Statistics like those wanted, of batches in a row.
+
+    Moments are sums whose last digits depend on where they are parted, and so they are parted as shards part them.
+    """
+    part = wanted.successor(0)
     for done, (feed, values) in enumerate(run_ahead(observed.run, feeds), 1):
         observe_batch(part, feed, values)
         # The batch after the next one starts now, and this one's tensors must be gone by then.
         del feed, values
         report(done)
-        if part.batches == SHARD_BATCHES:
+        if part.has_moments and part.batches == SHARD_BATCHES:
             yield part
-            part = whole.new(batches_before=done)
+            part = wanted.successor(done)
     if part.batches:
         yield part
 

@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from amct_lite.errors import FileError, ModelError
+from amct_lite.graph.raw_weights import wrong_length
 
 __all__ = ["check_tensors", "stored_tensors"]
 
@@ -43,10 +44,7 @@ def check_tensors(model: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
                 files[location] = _resolve(tensor.name, location, folder)
             _check_length(tensor.name, entries, size, files[location])
         elif tensor.HasField("raw_data") and len(tensor.raw_data) != size:
-            raise ModelError(
-                f"Tensor {tensor.name!r} holds {len(tensor.raw_data)} bytes, but type and shape need {size}.",
-                remedy="The file is damaged: copy or export the model again.",
-            )
+            raise wrong_length(tensor.name, len(tensor.raw_data), size)
         elif not tensor.HasField("raw_data"):
             _check_count(tensor)
     return tuple(dict.fromkeys(files.values()))

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from amct_lite.errors import AmctError, ModelError, ParameterError
 from amct_lite.graph.cloning import clone_ir
+from amct_lite.graph.digest import FileDigest
 from amct_lite.graph.layers import find_layers
 from amct_lite.graph.passes.batch_norm_folding import fold_batch_norms
 from amct_lite.graph.passes.batch_norm_forward_folding import fold_batch_norms_forward
@@ -22,6 +23,7 @@ from amct_lite.graph.passes.opset import raise_opset
 from amct_lite.graph.passes.pad_folding import fold_pads
 from amct_lite.graph.passes.shapes import infer_shapes
 from amct_lite.graph.passes.unused import remove_unused
+from amct_lite.graph.raw_weights import put_back_weights
 from amct_lite.graph.reading import ModelFile, read_model_file
 from amct_lite.graph.saving import save_ir
 from amct_lite.types import Layer
@@ -37,7 +39,6 @@ class Model:
     Attributes:
         ir: The normalised graph.
         path: The file it was loaded from.
-        digest: SHA-256, in hex, of that file and its external data.
         size_bytes: Size of that file and its external data.
         layers: The quantizable operators of the main graph, in graph order.
         weights_path: The file that holds the weights of a format that keeps them apart; None for ONNX.
@@ -50,7 +51,7 @@ class Model:
         self,
         ir_model: ir.Model,
         path: Path,
-        digest: str,
+        digest: str | FileDigest,
         size_bytes: int,
         *,
         layers: Sequence[Layer] | None = None,
@@ -60,7 +61,7 @@ class Model:
     ) -> None:
         self.ir = ir_model
         self.path = path
-        self.digest = digest
+        self._digest = digest
         self.size_bytes = size_bytes
         self.layers: tuple[Layer, ...] = tuple(find_layers(ir_model) if layers is None else layers)
         self.weights_path = weights_path
@@ -70,6 +71,15 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({str(self.path)!r}, {len(self.layers)} layers)"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of that file and its external data.
+
+        Raises:
+            FileError: They have changed since, or can be read no more.
+        """
+        return self._digest if isinstance(self._digest, str) else self._digest.hexdigest()
 
     def layer(self, name: str) -> Layer:
         """Return the layer of that name.
@@ -183,13 +193,14 @@ def load_model(
         fold_batch_norms(graph, frozenset(skip_fusion_layers))
         fold_batch_norms_forward(graph, frozenset(skip_fusion_layers))
         remove_unused(graph)
-    return Model(graph, file.path, file.digest, file.size_bytes)
+    return Model(graph, file.path, file.digest, file.digest.size_bytes)
 
 
 def _deserialise(file: ModelFile) -> ir.Model:
     name_nodes(file.proto.graph)
     try:
         model = ir.from_proto(file.proto)
+        put_back_weights(model.graph, file.weights)
         # Absolute, since onnx_ir checks no path where the folder is empty.
         for graph in (model.graph, *(function.graph for function in model.functions.values())):
             ir.external_data.set_base_dir(graph, file.path.parent)

@@ -1,20 +1,22 @@
-"""From a file on disk to a parsed and checked ModelProto with a digest; no weight is copied yet."""
+"""From a file on disk to a parsed and checked ModelProto and its weights."""
 
 import dataclasses
-import hashlib
+import mmap
 import os
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from amct_lite.errors import FileError, ModelError
-from amct_lite.files.reading import read_bytes
+from amct_lite.files.reading import mapped_bytes
+from amct_lite.graph.digest import FileDigest
 from amct_lite.graph.external import check_tensors
+from amct_lite.graph.raw_weights import parse_model
 
 __all__ = ["ModelFile", "read_model_file"]
 
-_CHUNK_BYTES = 1 << 20
 _NOT_ONNX = "Pass a complete .onnx file; if it was downloaded or copied, do that again and compare the sizes."
 
 
@@ -24,15 +26,15 @@ class ModelFile:
 
     Attributes:
         path: Where it was read from, as an absolute path.
-        proto: Its contents; external data is still outside.
-        digest: SHA-256, in hex, of the model file followed by each external data file in order of first use.
-        size_bytes: Size of all these files.
+        proto: Its contents without its big weights; external data is still outside.
+        weights: The weights that are not in `proto`, by name.
+        digest: Of the model file followed by each external data file in order of first use.
     """
 
     path: Path
     proto: onnx.ModelProto
-    digest: str
-    size_bytes: int
+    weights: dict[str, ir.TensorProtocol]
+    digest: FileDigest
 
 
 def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
@@ -49,15 +51,11 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
         ModelError: It is no complete ONNX model, or refers to data outside its folder.
     """
     absolute = Path(path).absolute()
-    data = read_bytes(absolute, "an .onnx file")
-    proto = _parse(data, absolute)
-    hasher, size_bytes = hashlib.sha256(data), len(data)
-    del data
+    with mapped_bytes(absolute, "an .onnx file") as content:
+        proto, weights = _parse(content, absolute)
     _check_tensor_names(proto.graph, absolute)
     try:
-        for file in check_tensors(proto, absolute.parent):
-            _update(hasher, file)
-            size_bytes += file.stat().st_size
+        digest = FileDigest([absolute, *check_tensors(proto, absolute.parent)])
     except FileError:
         raise
     except OSError as error:
@@ -65,13 +63,12 @@ def read_model_file(path: str | os.PathLike[str]) -> ModelFile:
             f"The external data of '{absolute}' cannot be read: {error}.",
             remedy="Check that the data files are there and that you may read them.",
         ) from error
-    return ModelFile(absolute, proto, hasher.hexdigest(), size_bytes)
+    return ModelFile(absolute, proto, weights, digest)
 
 
-def _parse(data: bytes, path: Path) -> onnx.ModelProto:
-    proto = onnx.ModelProto()
+def _parse(content: bytes | mmap.mmap, path: Path) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
     try:
-        proto.ParseFromString(data)
+        proto, weights = parse_model(content)
     except DecodeError as error:
         raise ModelError(f"'{path}' is no complete ONNX model: {error}.", remedy=_NOT_ONNX) from error
     # Protobuf accepts many byte strings that are no model, an empty file among them.
@@ -83,7 +80,7 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
             f"'{path}' has the sparse initializer {name!r}, which is not supported.",
             remedy="Export the model with dense weights.",
         )
-    return proto
+    return proto, weights
 
 
 def _check_tensor_names(graph: onnx.GraphProto, path: Path) -> None:
@@ -110,9 +107,3 @@ def _check_tensor_names(graph: onnx.GraphProto, path: Path) -> None:
     for output in graph.output:
         if output.name not in known:
             raise ModelError(f"Output {output.name!r} of '{path}' is defined by no operator.", remedy=remedy)
-
-
-def _update(hasher: "hashlib._Hash", path: Path) -> None:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            hasher.update(chunk)

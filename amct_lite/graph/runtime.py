@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from amct_lite.errors import ModelError, ParameterError
 from amct_lite.graph.cloning import clone_ir, clone_self_contained
-from amct_lite.graph.saving import save_ir, stored_bytes, to_bytes
+from amct_lite.graph.saving import save_ir, stored_bytes
+from amct_lite.graph.serializing import to_bytes
 
 if TYPE_CHECKING:
     import onnxruntime

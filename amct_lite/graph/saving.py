@@ -4,15 +4,15 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-import onnx
 import onnx_ir as ir
 
 from amct_lite.errors import ModelError
 from amct_lite.files.atomic import replacing, write_bytes_atomically
 from amct_lite.graph.cloning import clone_self_contained
 from amct_lite.graph.constants import all_graphs
+from amct_lite.graph.serializing import to_bytes
 
-__all__ = ["DEFAULT_EXTERNAL_THRESHOLD_BYTES", "save_ir", "stored_bytes", "to_bytes"]
+__all__ = ["DEFAULT_EXTERNAL_THRESHOLD_BYTES", "save_ir", "stored_bytes"]
 
 # A protobuf can hold 2 GiB (2.147e9 bytes); the rest is room for the graph itself.
 DEFAULT_EXTERNAL_THRESHOLD_BYTES = 1_800_000_000
@@ -77,25 +77,6 @@ def stored_bytes(model: ir.Model) -> int:
                 if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
                     total += attribute.as_tensor().nbytes
     return int(total)
-
-
-def to_bytes(model: ir.Model) -> bytes:
-    """Serialise a model; the same model gives the same bytes.
-
-    Args:
-        model: A model without references to external data, or with ones that are to be kept.
-
-    Raises:
-        ModelError: The model cannot be serialised.
-    """
-    try:
-        proto: onnx.ModelProto = ir.to_proto(model)
-        return proto.SerializeToString(deterministic=True)
-    except Exception as error:  # onnx_ir and protobuf raise many kinds
-        raise ModelError(
-            f"The model cannot be serialised: {error}.",
-            remedy="If it is too big, save it with a smaller external_threshold_bytes.",
-        ) from error
 
 
 def _move_out(model: ir.Model, location: str, file: BinaryIO) -> None:

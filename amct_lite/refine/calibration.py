@@ -86,7 +86,7 @@ def find_records(
             graph.model, observed, data, batch_num, statistics_file, by_channel=by_channel, **options
         )
     else:
-        statistics = sweep(graph.model, observed, watched, batch_num, by_channel=by_channel, **options)
+        statistics = sweep(graph.model, observed, watched, batch_num, moments=False, by_channel=by_channel, **options)
     graph, statistics = balance(graph, statistics)
     choices = None
     if keeper is not None and range_groups(graph.plans):

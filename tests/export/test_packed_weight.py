@@ -10,7 +10,7 @@ from amct_lite.errors import ExportError
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.packed_weight import dense_weight, int8_weight, packed_weight
 from amct_lite.graph.model import load_model
-from amct_lite.graph.saving import to_bytes
+from amct_lite.graph.serializing import to_bytes
 from amct_lite.quantize.weight_rows import weight_layout
 
 HEADER = '<ir_version: 8, opset_import: ["": 13]> '
