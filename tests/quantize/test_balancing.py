@@ -173,6 +173,7 @@ VARIANTS = {
     "NUQ": {"wts_algo": "nuq_quantize", "num_steps": 32},
     "codebook": {"wts_algo": "codebook_quantize", "num_bits": 6, "refine": "gptq"},
     "float weights, fitted": {"wts_algo": "none", "refit": True},
+    "AdaRound": {"scale_algo": "mse", "rounding": "adaround", "bias_correction": True},
 }
 
 
