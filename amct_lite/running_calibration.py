@@ -11,6 +11,7 @@ from amct_lite.calibration.reuse import DataDigest, save_with_keys
 from amct_lite.calibration.statistics import Statistics
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import write_record
+from amct_lite.quantize.balancing import balance
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import open_graph
 
@@ -28,7 +29,7 @@ class RunningCalibration:
 
     def __init__(self, task: CalibrationTask) -> None:
         self.task = task
-        self._statistics = Statistics(task.tensors)
+        self._statistics = Statistics(task.tensors, by_channel=task.by_channel)
         self._data = DataDigest()
         self._failure: CalibrationError | None = None
 
@@ -85,4 +86,5 @@ class RunningCalibration:
                     f"The float model {task.model_file} has changed since the calibration model was written.",
                     remedy="Run quantize_model again.",
                 )
-            write_record(make_records(planned.model, planned.all_plans, self._statistics), task.record_file)
+            planned, statistics = balance(planned, self._statistics)
+            write_record(make_records(planned.model, planned.all_plans, statistics), task.record_file)

@@ -7,7 +7,7 @@ import codecs
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -38,6 +38,7 @@ class CalibrationTask:
         config_file: The config.
         record_file: Where the record is written in the end; None where only statistics are wanted.
         statistics_file: Where the statistics are written in the end; None where only the record is wanted.
+        by_channel: The tensors that are observed channel by channel too.
     """
 
     tensors: dict[str, int]
@@ -49,6 +50,7 @@ class CalibrationTask:
     weights_file: Path | None = None
     record_file: Path | None = None
     statistics_file: Path | None = None
+    by_channel: list[str] = field(default_factory=list)
 
 
 _PATHS = ("model_file", "weights_file", "config_file", "record_file", "statistics_file")

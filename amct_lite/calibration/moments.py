@@ -114,6 +114,14 @@ class ChannelMoments:
         self.sums += other.sums
         self.square_sums += other.square_sums
 
+    def divided(self, factors: npt.NDArray[np.floating]) -> "ChannelMoments":
+        """The moments of the same values with each channel divided by its factor, shape (channels,)."""
+        found = ChannelMoments(self.channel_axis)
+        found.count = self.count
+        if self.sums.size:
+            found.sums, found.square_sums = self.sums / factors, self.square_sums / np.square(factors, dtype=np.float64)
+        return found
+
     def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Returns the whole state as arrays, for np.savez; from_arrays takes it back."""
         return {

@@ -1,7 +1,7 @@
 """A sweep whose statistics stay in a file: the next calibration of the same model over the same data reads them."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ def sweep_or_reuse(
     batches: Iterable[Any] | None,
     batch_num: int,
     statistics_file: Path,
+    *,
+    by_channel: Collection[str] = (),
     **sweep_options: Any,
 ) -> Statistics:
     """Read the statistics from a file, or sweep and write them where there is no file yet.
@@ -38,6 +40,7 @@ def sweep_or_reuse(
             not run; None takes the file's word.
         batch_num: How many batches to read.
         statistics_file: An .npz file.
+        by_channel: The activations that are observed channel by channel too.
         sweep_options: Further parameters of `sweep`.
 
     Raises:
@@ -52,15 +55,15 @@ def sweep_or_reuse(
                 f"There is no calibration data, and no statistics file {statistics_file} either.",
                 remedy="Give batches, or the file of an earlier calibration.",
             )
-        statistics = sweep(model, layers, data.watch(batches), batch_num, **sweep_options)
+        statistics = sweep(model, layers, data.watch(batches), batch_num, by_channel=by_channel, **sweep_options)
         save_with_keys(statistics, statistics_file, model.digest, batch_num, data)
         return statistics
     if batches is None:
-        return load_for_layers(statistics_file, model, layers, batch_num)
+        return load_for_layers(statistics_file, model, layers, batch_num, by_channel=by_channel)
     given = sum(1 for _ in data.watch(islice(batches, batch_num)))
     if given < batch_num:
         raise too_few_batches(batch_num, given)
-    return load_for_layers(statistics_file, model, layers, batch_num, data)
+    return load_for_layers(statistics_file, model, layers, batch_num, data, by_channel=by_channel)
 
 
 def save_with_keys(
@@ -71,7 +74,13 @@ def save_with_keys(
 
 
 def load_for_layers(
-    statistics_file: Path, model: Model, layers: Sequence[Layer], batch_num: int, data: "DataDigest | None" = None
+    statistics_file: Path,
+    model: Model,
+    layers: Sequence[Layer],
+    batch_num: int,
+    data: "DataDigest | None" = None,
+    *,
+    by_channel: Collection[str] = (),
 ) -> Statistics:
     """Read statistics that are there, of some layers at least.
 
@@ -81,6 +90,7 @@ def load_for_layers(
         layers: The layers whose activations must be in it.
         batch_num: The number of batches that it must have been made from.
         data: Digest of the batches; None takes the file's word.
+        by_channel: The activations that must have been observed channel by channel too.
 
     Raises:
         CalibrationError: The file was made for something else, which the message names.
@@ -95,6 +105,13 @@ def load_for_layers(
                 f" {layer.activation!r}.",
                 layer=layer.name,
                 remedy="Delete it and calibrate again, or leave the layer out with skip_layers.",
+            )
+        if layer.activation in by_channel and layer.activation not in statistics.by_channel:
+            raise CalibrationError(
+                f"The statistics file {statistics_file} was made for another config: it has this layer's input"
+                f" {layer.activation!r} not channel by channel, which balancing needs.",
+                layer=layer.name,
+                remedy="Delete it and calibrate again, or delete dmq_balancer_param.",
             )
     return statistics
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from amct_lite.calibration.channel_histograms import ChannelHistograms
 from amct_lite.calibration.histogram import Histogram
 from amct_lite.calibration.moments import ChannelMoments
 from amct_lite.calibration.scratch import Scratch, flat_pieces
@@ -27,10 +28,13 @@ _FORMAT = 4
 class Statistics:
     """Observers of the tensors that a plan needs, fed batch by batch in constant memory but for two numbers a batch.
 
+    Tensors that are to be balanced are observed channel by channel too.
+
     Args:
         tensors: Tensor to observe -> axis of its channels.
         batches_before: Batches that other statistics see before these do; batches are numbered behind them.
         moments: Whether channel moments are observed, which a search wants and ranges do not.
+        by_channel: Those of the tensors that are observed channel by channel too.
 
     Attributes:
         batches_before: Batches that other statistics see before.
@@ -38,9 +42,17 @@ class Statistics:
         samples: Number of samples in them: the sum of the first input's leading sizes.
         tensors: Observed tensor -> axis of its channels.
         has_moments: Whether channel moments are observed.
+        by_channel: Those of the tensors that are observed channel by channel too.
     """
 
-    def __init__(self, tensors: Mapping[str, int], batches_before: int = 0, *, moments: bool = True) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, int],
+        batches_before: int = 0,
+        *,
+        moments: bool = True,
+        by_channel: Iterable[str] = (),
+    ) -> None:
         self.batches_before = batches_before
         self.batches = 0
         self.samples = 0
@@ -50,6 +62,12 @@ class Statistics:
         self.has_moments = moments
         self._moments = {name: ChannelMoments(axis) for name, axis in tensors.items()} if moments else {}
         self._batch_ranges: dict[str, list[tuple[float, float]]] = {name: [] for name in tensors}
+        self._channels = {name: ChannelHistograms(tensors[name]) for name in by_channel}
+
+    @property
+    def by_channel(self) -> tuple[str, ...]:
+        """The tensors that are observed channel by channel too."""
+        return tuple(self._channels)
 
     @classmethod
     def for_layers(cls, layers: Iterable[Layer]) -> "Statistics":
@@ -58,7 +76,7 @@ class Statistics:
 
     def successor(self, batches_before: int) -> "Statistics":
         """Observers of the same, without anything seen, for batches behind so many others."""
-        return Statistics(self.tensors, batches_before, moments=self.has_moments)
+        return Statistics(self.tensors, batches_before, moments=self.has_moments, by_channel=self.by_channel)
 
     def observe(self, tensor: str, values: FloatArray) -> None:
         """Take in one tensor of one batch.
@@ -80,6 +98,8 @@ class Statistics:
                 raise _not_finite(tensor, values, self.batches_before + self.batches + 1) from error
             low, high = min(low, least), max(high, largest)
         self._batch_ranges[tensor].append((low, high))
+        if tensor in self._channels:
+            self._channels[tensor].update(values)
 
     def merge(self, other: "Statistics") -> None:
         """Take in what others saw of the same tensors in later batches.
@@ -94,6 +114,8 @@ class Statistics:
             if self.has_moments:
                 self._moments[name].merge(other._moments[name])
             self._batch_ranges[name] += other._batch_ranges[name]
+        for name, channels in self._channels.items():
+            channels.merge(other._channels[name])
 
     def histogram(self, layer: Layer) -> Histogram:
         """Histogram of a layer's activation."""
@@ -115,6 +137,35 @@ class Statistics:
                 remedy="Calibrate again for the search.",
             )
         return self._moments[layer.activation].mean_square
+
+    def channel_maxima(self, layer: Layer) -> FloatArray:
+        """Largest magnitude of each channel of a layer's activation, shape (channels,)."""
+        self._refuse_unseen(layer)
+        if layer.activation not in self._channels:
+            raise CalibrationError(
+                f"Its input {layer.activation!r} was not observed channel by channel, which balancing needs.",
+                layer=layer.name,
+                remedy="Calibrate again with this config.",
+            )
+        return self._channels[layer.activation].maxima
+
+    def with_divided(self, tensors: Mapping[str, tuple[str, FloatArray]]) -> "Statistics":
+        """The same observations and those of further tensors: observed ones, divided channel by channel.
+
+        Args:
+            tensors: New tensor -> one that was observed by channel, and its factors, shape (channels,).
+        """
+        found = Statistics({}, moments=self.has_moments)
+        found.batches, found.samples, found._channels = self.batches, self.samples, dict(self._channels)
+        found.tensors = {**self.tensors, **{name: self.tensors[source] for name, (source, _) in tensors.items()}}
+        found._histograms, found._moments = dict(self._histograms), dict(self._moments)
+        found._batch_ranges = dict(self._batch_ranges)
+        for name, (source, factors) in tensors.items():
+            found._histograms[name] = self._channels[source].divided(factors)
+            if self.has_moments:
+                found._moments[name] = self._moments[source].divided(factors)
+            found._batch_ranges[name] = self._channels[source].divided_batch_ranges(factors)
+        return found
 
     def _refuse_unseen(self, layer: Layer) -> None:
         if layer.activation not in self._histograms:
@@ -163,6 +214,7 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
         "keys": dict(keys),
         # Pairs, because sorting the keys of an object would part the tensors from the numbers of their arrays.
         "tensors": list(statistics.tensors.items()),
+        "by_channel": list(statistics.by_channel),
     }
     arrays: dict[str, np.ndarray] = {"head": np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)}
     for index, name in enumerate(statistics.tensors):
@@ -171,6 +223,8 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
             "moments": statistics._moments[name].to_arrays() if statistics.has_moments else {},
             "batches": {"ranges": np.array(statistics._batch_ranges[name], np.float64).reshape(-1, 2)},
         }
+        if name in statistics._channels:
+            parts["channels"] = statistics._channels[name].to_arrays()
         for part, state in parts.items():
             arrays.update({f"{index}.{part}.{key}": value for key, value in state.items()})
     return arrays
@@ -208,10 +262,10 @@ def _check_keys(path: Path, stored: Mapping[str, str], wanted: Mapping[str, str]
 
 
 def _from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Statistics:
-    statistics = Statistics(dict(head["tensors"]), moments=head["moments"])
+    statistics = Statistics(dict(head["tensors"]), moments=head["moments"], by_channel=head.get("by_channel", ()))
     statistics.batches, statistics.samples = head["batches"], head["samples"]
     for index, name in enumerate(statistics.tensors):
-        parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}, "batches": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {"histogram": {}, "moments": {}, "batches": {}, "channels": {}}
         for part, found in parts.items():
             prefix = f"{index}.{part}."
             found.update({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
@@ -219,4 +273,6 @@ def _from_arrays(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> S
         if statistics.has_moments:
             statistics._moments[name] = ChannelMoments.from_arrays(parts["moments"])
         statistics._batch_ranges[name] = [(float(low), float(high)) for low, high in parts["batches"]["ranges"]]
+        if name in statistics._channels:
+            statistics._channels[name] = ChannelHistograms.from_arrays(parts["channels"])
     return statistics

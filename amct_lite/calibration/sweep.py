@@ -1,6 +1,6 @@
 """The streaming sweep: run batches through the float model and feed the observers, one batch at a time."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -24,6 +24,7 @@ def sweep(
     batch_num: int,
     *,
     moments: bool = True,
+    by_channel: Collection[str] = (),
     progress: Progress | None = None,
     sess_options: Any = None,
     n_jobs: int | None = None,
@@ -40,6 +41,7 @@ def sweep(
         batches: Arrays, or dicts from input name to array; only the first `batch_num` are read, in this thread.
         batch_num: How many batches to read.
         moments: Whether to observe the moments of each channel as well, which only a search reads.
+        by_channel: The activations that are observed channel by channel too, for balancing.
         progress: Called after each batch, or round of shards, with (batches done, batch_num).
         sess_options: onnxruntime.SessionOptions of the user's, for example with a custom-operator library.
         n_jobs: How many shards are observed at once, -1 for as many as there are processors or workers; None for this
@@ -57,7 +59,7 @@ def sweep(
     session = create_session(model.ir, extra_outputs=produced, sess_options=sess_options)
     observed = ObservedSession(session, produced)
     feeds = _feeds(batches, input_specs(session), batch_num)
-    statistics = Statistics(tensors, moments=moments)
+    statistics = Statistics(tensors, moments=moments, by_channel=by_channel)
     report = progress or (lambda _done, _total: None)
     if n_jobs in (None, 1) and backend is None:
         for part in _observe_here(observed, statistics, feeds, lambda done: report(done, batch_num)):

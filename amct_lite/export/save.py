@@ -20,6 +20,7 @@ from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.json_document import dump_json
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.saving import save_ir
+from amct_lite.quantize.balancing import balanced_graph
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.quantized_layer import QuantizedLayer, quantized_layers
 
@@ -98,6 +99,7 @@ def save_quantized(
             f"The 'save_type' parameter of save_model must be one of {SAVE_TYPES}. Got {save_type!r} instead."
         )
     stored = _check_storage(storage, planned, save_type)
+    planned = balanced_graph(planned, {name: record.tensor_balance_factor for name, record in records.items()})
     layers = quantized_layers(planned.model, records)
     start = f"{prefix}_" if prefix else ""
     # Every form is made before the first is written: a layer that one of them cannot express leaves nothing behind.

@@ -123,6 +123,12 @@ class LayerConfig(_Strict):
     """How one layer is quantized."""
 
     quant_enable: bool = True
+    dmq_balancer_param: float | None = Field(
+        default=None,
+        ge=0.2,
+        le=0.8,
+        description="Migration strength: how much of its input's spread over channels moves into its weight.",
+    )
     activation_quant_params: ActivationQuantParams = IfmrParams()
     weight_quant_params: WeightQuantParams | None = Field(default=None, description="None for a layer without weights.")
 
@@ -167,6 +173,9 @@ class QuantConfig(BaseModel):
     do_fusion: bool = Field(default=True, description="Fold BatchNormalization into the layer before it.")
     fakequant_precision_mode: Literal["DEFAULT"] = "DEFAULT"
     skip_fusion_layers: list[str] = Field(default=[], description="Layers into which nothing is folded.")
+    cross_layer_equalization: bool = Field(
+        default=False, description="Scale channels between layers so that both weights use their range equally."
+    )
     target: str = Field(default="ascend", description="A built-in target, or the path of a target's JSON file.")
     integer_operators: list[str] | None = Field(
         default=None,
@@ -183,7 +192,8 @@ class QuantConfig(BaseModel):
         """The config as it is written: AMCT's order, layers sorted by name, keys that AMCT leaves out left out."""
         hidden = {"joint_quant", "weight_offset", "fakequant_precision_mode"}
         names = [name for name in type(self).model_fields if name not in hidden]
-        document = {name: _plain(getattr(self, name)) for name in names if getattr(self, name) is not None}
+        values = {name: getattr(self, name) for name in names}
+        document = {name: _plain(value) for name, value in values.items() if value != _LEFT_OUT_AT.get(name)}
         document.update({name: _plain(layer) for name, layer in sorted(self.layers.items())})
         return document
 
@@ -198,6 +208,7 @@ def _plain(value: Any) -> Any:
 
 # None leaves any key out; these are ours and off, so that AMCT's blocks keep AMCT's keys.
 _LEFT_OUT_AT = {
+    "cross_layer_equalization": False,
     "entropy_weight": 0.0,
     "output_aware": False,
     "refit": False,
@@ -209,6 +220,7 @@ _LEFT_OUT_AT = {
 
 _AMCT_ORDER = (
     "quant_enable",
+    "dmq_balancer_param",
     "activation_quant_params",
     "weight_quant_params",
     "num_bits",

@@ -64,6 +64,9 @@ class LayerRecord:
         weight: float32 array of the stored weight's shape that takes its place, before it is quantized or for good;
             None for the model's own.
         bias: float32 array, shape (out_channels,), that takes the bias's place; None for the model's own.
+        tensor_balance_factor: By what each channel of the input is divided before it is quantized, the weight being
+            multiplied by it; () without balancing. `scale_w` and `weight` are for the multiplied weight.
+        equalized: True where the factors are for the weight that cross-layer equalization makes of the model's own.
     """
 
     scale_d: float | None = None
@@ -80,6 +83,8 @@ class LayerRecord:
     float_weights: bool = False
     activation_bits: int = 8
     weight_bits: int = 8
+    tensor_balance_factor: tuple[float, ...] = ()
+    equalized: bool = False
     range_choice: RangeChoice | None = dataclasses.field(default=None, compare=False)
     codebook: Codebook | None = dataclasses.field(default=None, compare=False)
     weight: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
@@ -189,10 +194,13 @@ def _fill(message: Any, record: LayerRecord) -> None:
     message.cluster_cost.extend(record.cluster_cost)
     message.activation_cluster.extend(record.activation_cluster)
     message.activation_cluster_cost.extend(record.activation_cluster_cost)
+    message.tensor_balance_factor.extend(record.tensor_balance_factor)
     for field, size in zip(_SHAPE_FIELDS, record.input_shape, strict=False):
         setattr(message, field, size)
     if record.skip_fusion:
         message.skip_fusion = True
+    if record.equalized:
+        message.equalized = True
     if record.float_weights:
         message.wts_type = _FLOAT
     elif record.weight_bits != 8:
@@ -219,6 +227,8 @@ def _from_message(message: Any) -> LayerRecord:
         float_weights=message.wts_type == _FLOAT,
         activation_bits=_activation_bits(message),
         weight_bits=_WEIGHT_TYPES.get(message.wts_type, 8),
+        tensor_balance_factor=tuple(message.tensor_balance_factor),
+        equalized=message.equalized,
     )
 
 
@@ -232,7 +242,8 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
     message = entry.value
     if not entry.key:
         return "an entry has no key.", _REMEDY
-    scales = [*message.scale_w, *([message.scale_d] if message.HasField("scale_d") else [])]
+    scales = [*message.scale_w, *message.tensor_balance_factor]
+    scales += [message.scale_d] if message.HasField("scale_d") else []
     for scale in scales:
         if not (math.isfinite(scale) and _SMALLEST_SCALE < scale < 1 / _SMALLEST_SCALE):
             return f"a scale of {scale!r} is not within (2.2e-16, 4.5e15).", f"{_REMEDY[:-1]}, or skip the layer."
@@ -261,8 +272,6 @@ def _mistake(entry: Any) -> tuple[str | None, str]:
 
 def _unsupported(message: Any) -> str | None:
     """What AMCT would do to the layer and amct_lite would not: numbers would come out wrong without a word."""
-    if message.tensor_balance_factor:
-        return "tensor_balance_factor is not supported."
     kinds = {"dst_type": _ACTIVATION_TYPES, "act_type": _ACTIVATION_TYPES, "wts_type": {**_WEIGHT_TYPES, _FLOAT: 0}}
     for field, known in kinds.items():
         found = getattr(message, field)

@@ -1,7 +1,7 @@
 """What a model is: a normalised graph, where it came from, and its layers."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,9 @@ class Model:
         size_bytes: Size of that file and its external data.
         layers: The quantizable operators of the main graph, in graph order.
         weights_path: The file that holds the weights of a format that keeps them apart; None for ONNX.
+        equalized_layers: Names of the layers whose weights cross-layer equalization has scaled.
+        balance_factors: Layer -> the factors by which its input is divided in front of it and its weight multiplied,
+            one for each input channel.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class Model:
         *,
         layers: Sequence[Layer] | None = None,
         weights_path: Path | None = None,
+        equalized_layers: Collection[str] = (),
+        balance_factors: Mapping[str, tuple[float, ...]] | None = None,
     ) -> None:
         self.ir = ir_model
         self.path = path
@@ -60,6 +65,8 @@ class Model:
         self.size_bytes = size_bytes
         self.layers: tuple[Layer, ...] = tuple(find_layers(ir_model) if layers is None else layers)
         self.weights_path = weights_path
+        self.equalized_layers = frozenset(equalized_layers)
+        self.balance_factors = dict(balance_factors or {})
         self._layers_by_name = {layer.name: layer for layer in self.layers}
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from amct_lite.calibration.modified_model import CalibrationTask
 from amct_lite.errors import ParameterError
+from amct_lite.quantize.balancing import balanced_tensors
 from amct_lite.quantize.planned_graph import PlannedGraph
 
 __all__ = ["calibration_task"]
@@ -38,4 +39,5 @@ def calibration_task(
         config_file=graph.config_file.resolve(),
         record_file=None if record_file is None else record_file.resolve(),
         statistics_file=None if statistics_file is None else statistics_file.resolve(),
+        by_channel=balanced_tensors(graph.plans),
     )

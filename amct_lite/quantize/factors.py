@@ -88,6 +88,8 @@ def make_records(
             activation_bits=8 if grid is None else grid.num_bits,
             weight_bits=_weight_bits(plan),
             range_choice=chosen.get(name),
+            tensor_balance_factor=model.balance_factors.get(name, ()),
+            equalized=name in model.equalized_layers,
         )
     return records
 

@@ -57,6 +57,11 @@ class LayerPlan:
         return self.config is not None and not isinstance(self.config.activation_quant_params, FloatActivationParams)
 
     @property
+    def balances_input(self) -> bool:
+        """Whether its input is divided channel by channel, and its weight multiplied."""
+        return self.config is not None and self.config.dmq_balancer_param is not None
+
+    @property
     def refines_codebook(self) -> bool:
         """Whether the codebook is chosen on samples."""
         return self.codebook is not None and self.codebook.refine is not Refine.NONE
@@ -212,6 +217,7 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
     _check_nuq(layer, wanted, target)
     _check_float_input(layer, wanted, target)
     _check_width(layer, wanted, target)
+    _check_balancing(layer, wanted)
     params = wanted.weight_quant_params
     if layer.weight is None:
         if params is not None:
@@ -295,6 +301,22 @@ def _check_width(layer: Layer, wanted: LayerConfig, target: Target) -> None:
         " form holds int8.",
         layer=layer.name,
         remedy="Set the num_bits of its activation_quant_params to 8, or \"target\" to 'onnxruntime'.",
+    )
+
+
+def _check_balancing(layer: Layer, wanted: LayerConfig) -> None:
+    if wanted.dmq_balancer_param is None:
+        return
+    if layer.weight is None:
+        why = f"{layer.op_type} has no weights that could take up the factors"
+    elif layer.tied_with:
+        why = f"it shares its weight with layer {layer.tied_with[0]!r}, whose input needs other factors"
+    elif isinstance(wanted.activation_quant_params, FloatActivationParams):
+        why = "its input stays float"
+    else:
+        return
+    raise ConfigError(
+        f"dmq_balancer_param cannot be used here: {why}.", layer=layer.name, remedy="Delete dmq_balancer_param."
     )
 
 

@@ -6,6 +6,7 @@ from io import StringIO
 from os import PathLike
 from pathlib import Path
 
+from amct_lite.caffe.model import CaffeModel
 from amct_lite.errors import ConfigError, ParameterError, RecordError
 from amct_lite.files.config import CodebookParams, FloatActivationParams, FloatWeightParams, NuqParams, QuantConfig
 from amct_lite.files.config_file import read_config
@@ -13,6 +14,7 @@ from amct_lite.files.record import LayerRecord, read_record, weights_file
 from amct_lite.files.target import Target, load_target
 from amct_lite.graph.model import Model
 from amct_lite.graph.opening import open_model
+from amct_lite.quantize.equalization import equalized_model
 from amct_lite.quantize.plan import LayerPlan, make_plan
 from amct_lite.quantize.tensor_plan import plan_tensors
 from amct_lite.types import Layer, Technique
@@ -27,7 +29,7 @@ class PlannedGraph:
     """A parsed model with the plan for each of its layers; `print` it to see what can be done and why not.
 
     Attributes:
-        model: The normalised float model.
+        model: The normalised float model, equalized where the config asks for it.
         config: The config, validated against the model.
         target: The target that the config names.
         plans: What is done to each layer, in graph order.
@@ -164,6 +166,10 @@ def open_graph(
             f"The config file {config_file} does not fit {model_file}: $.skip_fusion_layers: {error.cause}",
             remedy="Correct the names there, or create the config again.",
         ) from error
+    if isinstance(model, CaffeModel):
+        _refuse_scaling(config, config_path)
+    if config.cross_layer_equalization:
+        model = equalized_model(model)
     try:
         plans = make_plan(model.layers, config, target)
     except ConfigError as error:
@@ -176,6 +182,19 @@ def open_graph(
     return PlannedGraph(model, config, target, plans, config_path, record_path)
 
 
+def _refuse_scaling(config: QuantConfig, path: Path) -> None:
+    """A pair's blobs are written with the record's factors alone, from the caffemodel's own weights."""
+    balanced = [name for name, layer in config.layers.items() if layer.dmq_balancer_param is not None]
+    if config.cross_layer_equalization or balanced:
+        key = "cross_layer_equalization" if config.cross_layer_equalization else "dmq_balancer_param"
+        raise ConfigError(
+            f"The config file {path} has {key} for a Caffe network: what it makes of weights is in the graph, not in"
+            " the pair's blobs.",
+            layer=None if config.cross_layer_equalization else balanced[0],
+            remedy="Delete the key, or convert the network to ONNX.",
+        )
+
+
 def _describe(plan: LayerPlan) -> str:
     if plan.config is None:
         return f"float: {plan.reason}"
@@ -186,6 +205,8 @@ def _describe(plan: LayerPlan) -> str:
         activation = f"activation int{params.num_bits} {params.act_algo}"
     if params.nuq is not None:
         activation += f" NUQ {params.nuq.target_compression_ratio:g}"
+    if plan.config.dmq_balancer_param is not None:
+        activation += f" balanced {plan.config.dmq_balancer_param:g}"
     weights = plan.weight_params
     if weights is None:
         return activation

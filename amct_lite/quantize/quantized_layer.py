@@ -156,6 +156,7 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
     Raises:
         RecordError: It does not fit the layer.
     """
+    _check_scaled_alike(model, layer, record)
     if record.scale_d is None and not record.scale_w and record.codebook is None:
         raise RecordError(
             f"cannot find scale_d of layer {layer.name} in the record.",
@@ -174,6 +175,23 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
     if record.codebook is not None:
         return _with_codebook(model, quantized, record, record.codebook)
     return _with_integers(model, quantized, record)
+
+
+def _check_scaled_alike(model: Model, layer: Layer, record: LayerRecord) -> None:
+    """Refuse factors that are for a weight scaled in another way than the model's."""
+    if record.equalized != (layer.name in model.equalized_layers):
+        raise RecordError(
+            f"The record was made {'with' if record.equalized else 'without'} cross-layer equalization of this layer,"
+            f" and the config now asks for {'none' if record.equalized else 'it'}.",
+            layer=layer.name,
+            remedy=f'Set "cross_layer_equalization" to {str(record.equalized).lower()}, or calibrate again.',
+        )
+    if record.tensor_balance_factor != model.balance_factors.get(layer.name, ()):
+        raise RecordError(
+            "The record's tensor_balance_factor is not what the model's input and weight are balanced with.",
+            layer=layer.name,
+            remedy="Calibrate again.",
+        )
 
 
 def quantize_input(layer: Layer, record: LayerRecord) -> QuantizedLayer:

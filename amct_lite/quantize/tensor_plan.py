@@ -63,6 +63,7 @@ class _Planner:
         self._operators = operators
         self._layers = {plan.layer.name: plan for plan in plans}
         self._default = next(plan for plan in plans if _runs_on_integers(plan))
+        self._dividers = _balancing_nodes(model)
         self._integer_values: set[ir.Value] = set()
         self._sources: list[ir.Node] = []
         for node in self._graph:
@@ -84,7 +85,7 @@ class _Planner:
         return tuple(
             self._plan_input(node, index)
             for node in self._graph
-            if node.name not in self._layers
+            if node.name not in self._layers and node not in self._dividers
             for index, value in enumerate(node.inputs)
             if value is not None and value in wanted and not self._is_read_in_bodies(value)
             # A layer of that very name has the key in the record.
@@ -135,6 +136,8 @@ class _Planner:
         return all(self._is_quantized_reading(reading) for reading in readings)
 
     def _is_quantized_reading(self, reading: _Reading) -> bool:
+        if reading.node in self._dividers:
+            return self._is_settled(reading.node.outputs[0])
         plan = self._layers.get(str(reading.node.name))
         if plan is not None:
             return plan.quantizes_input and reading.index == plan.layer.activation_index
@@ -152,3 +155,15 @@ class _Planner:
         assert not isinstance(params, FloatActivationParams)
         config = LayerConfig(activation_quant_params=params.model_copy(update={"nuq": None}))
         return LayerPlan(layer, config, with_offset=like.with_offset)
+
+
+def _balancing_nodes(model: Model) -> set[ir.Node]:
+    """What divides the inputs of balanced layers: they are quantized behind it, and a grid in front is no use."""
+    nodes = {node.name: node for node in model.ir.graph}
+    found = set()
+    for name in model.balance_factors:
+        divided = nodes[name].inputs[model.layer(name).activation_index]
+        producer = None if divided is None else divided.producer()
+        assert producer is not None
+        found.add(producer)
+    return found

@@ -1,4 +1,4 @@
-"""A stored weight as a matrix with one row for each output channel, and back, for every kind of layer."""
+"""A stored weight as a matrix with one row an output channel, or by channels, and back, for every kind of layer."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,15 @@ import numpy.typing as npt
 
 from amct_lite.types import Layer, LayerKind
 
-__all__ = ["WeightLayout", "from_rows", "to_rows", "weight_layout"]
+__all__ = [
+    "WeightLayout",
+    "from_channels",
+    "from_rows",
+    "num_input_channels",
+    "to_channels",
+    "to_rows",
+    "weight_layout",
+]
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -124,3 +132,32 @@ def to_rows(weight: npt.NDArray[Number], layer: Layer) -> npt.NDArray[Number]:
 def from_rows(rows: npt.NDArray[Number], layer: Layer) -> npt.NDArray[Number]:
     """Rows as a stored weight, the inverse of `to_rows`; see `WeightLayout.from_rows`."""
     return weight_layout(layer).from_rows(rows)
+
+
+def num_input_channels(layer: Layer) -> int:
+    """How many channels (or features) a layer with weights reads."""
+    layout = weight_layout(layer)
+    return layer.group * layout.columns // math.prod(_taps(layer))
+
+
+def to_channels(weight: npt.NDArray[Number], layer: Layer) -> npt.NDArray[Number]:
+    """A stored weight, shape `layer.weight_shape`, by channels.
+
+    Returns:
+        Array of the same type, shape (groups, outputs per group, inputs per group, taps); channel number
+        `group * inputs per group + i` of the input meets the weights `[group, :, i]`, and likewise for outputs.
+    """
+    layout = weight_layout(layer)
+    taps = math.prod(_taps(layer))
+    return layout.to_rows(weight).reshape(layer.group, layout.rows // layer.group, layout.columns // taps, taps)
+
+
+def from_channels(channels: npt.NDArray[Number], layer: Layer) -> npt.NDArray[Number]:
+    """A weight by channels as a stored weight, the inverse of `to_channels`."""
+    layout = weight_layout(layer)
+    return layout.from_rows(channels.reshape(layout.rows, layout.columns))
+
+
+def _taps(layer: Layer) -> tuple[int, ...]:
+    """The spatial axes of a weight; () for an inner product."""
+    return layer.weight_shape[2:]

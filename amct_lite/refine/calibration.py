@@ -11,6 +11,7 @@ from amct_lite.calibration.sweep import sweep
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.runtime import create_session
+from amct_lite.quantize.balancing import balance, balanced_tensors
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.range_choice import range_groups
@@ -74,15 +75,19 @@ def find_records(
         keeper = SampleKeeper(input_specs(create_session(graph.model.ir, sess_options=sess_options)))
     given: Iterable[Any] = () if batches is None else batches
     watched = given if keeper is None else keeper.watch(given, batch_num)
+    by_channel = balanced_tensors(graph.plans)
     options = {"progress": report, "sess_options": sess_options, "n_jobs": n_jobs, "backend": backend}
     if not observed:
         statistics = Statistics({})
         _read_all(iter(watched), batch_num, report)
     elif statistics_file is not None:
         data = None if batches is None else watched
-        statistics = sweep_or_reuse(graph.model, observed, data, batch_num, statistics_file, **options)
+        statistics = sweep_or_reuse(
+            graph.model, observed, data, batch_num, statistics_file, by_channel=by_channel, **options
+        )
     else:
-        statistics = sweep(graph.model, observed, watched, batch_num, moments=False, **options)
+        statistics = sweep(graph.model, observed, watched, batch_num, moments=False, by_channel=by_channel, **options)
+    graph, statistics = balance(graph, statistics)
     choices = None
     if keeper is not None and range_groups(graph.plans):
         choices = choose_ranges(graph.model, graph.plans, statistics, keeper.feeds, sess_options=sess_options)

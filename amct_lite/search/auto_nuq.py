@@ -22,6 +22,7 @@ from amct_lite.files.journal import Journal
 from amct_lite.files.json_document import dump_json
 from amct_lite.files.record import write_record
 from amct_lite.progress import SearchProgress, sweep_progress
+from amct_lite.quantize.balancing import balance, balanced_tensors
 from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
@@ -60,6 +61,7 @@ def run_auto_nuq(
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
     statistics = _calibrate(planned, nuq_evaluator, calibration_data, folder)
+    planned, statistics = balance(planned, statistics)
     store = FactorStore(planned.model, statistics)
     units = build_units(planned.plans, store, planned.target, planned.config.auto_nuq or AutoNuqOptions())
     path = _quantizing(build_path(units), units, planned)
@@ -112,7 +114,14 @@ def _calibrate(
     """One sweep over the data; without data, the evaluator's own run over a calibration model."""
     if data is not None:
         with sweep_progress(planned.config.batch_num) as progress:
-            return sweep(planned.model, planned.quantized_layers, data, planned.config.batch_num, progress=progress)
+            return sweep(
+                planned.model,
+                planned.quantized_layers,
+                data,
+                planned.config.batch_num,
+                by_channel=balanced_tensors(planned.plans),
+                progress=progress,
+            )
     path = _file(folder, planned, "calibration_statistics.npz")
     if not path.exists():
         with tempfile.TemporaryDirectory(prefix="amct_lite_calibration_") as scratch:
@@ -127,7 +136,13 @@ def _calibrate(
             remedy="Let eval_model run the model through amct_lite.InferenceSession for batch_num batches, or give"
             " calibration_data to auto_nuq.",
         )
-    return load_for_layers(path, planned.model, planned.quantized_layers, planned.config.batch_num)
+    return load_for_layers(
+        path,
+        planned.model,
+        planned.quantized_layers,
+        planned.config.batch_num,
+        by_channel=balanced_tensors(planned.plans),
+    )
 
 
 def _quantizing(path: Sequence[Choice], units: Sequence[Unit], planned: PlannedGraph) -> list[Choice]:

@@ -298,3 +298,17 @@ def test_a_pair_compresses_to_a_small_onnx_file_near_the_float_pair(batches, tmp
     without = amct.compress(MODEL, WEIGHTS, bits=4).save(tmp_path / "without").files["deploy_model"]
     blind = create_session(onnx_ir.load(without)).run(None, {"data": unseen})[0]
     assert np.abs(found - exact).mean() < np.abs(blind - exact).mean()
+
+
+@pytest.mark.parametrize("key", ["cross_layer_equalization", "dmq_balancer_param"])
+def test_scaled_weights_are_refused(tmp_path, key):
+    config_file = tmp_path / "config.json"
+    amct.create_quant_config(config_file, MODEL, WEIGHTS)
+    config = json.loads(config_file.read_text())
+    if key == "dmq_balancer_param":
+        config["conv2"][key] = 0.5
+    else:
+        config[key] = True
+    config_file.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="in the graph, not in the pair's blobs"):
+        amct.init(config_file, MODEL, WEIGHTS)

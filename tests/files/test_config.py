@@ -190,3 +190,18 @@ def test_an_entropy_weight_is_written_where_it_is_set() -> None:
     layer = {"weight_quant_params": {"wts_algo": "nuq_quantize", "entropy_weight": 2}}
     block = QuantConfig.model_validate({"conv1": layer}).to_document()["conv1"]["weight_quant_params"]
     assert list(block) == ["num_bits", "wts_algo", "num_steps", "num_of_iteration", "entropy_weight"]
+
+
+def test_equalization_is_written_only_where_it_is_on():
+    document = QuantConfig.model_validate({"cross_layer_equalization": True}).to_document()
+    assert document["cross_layer_equalization"] is True
+    assert "cross_layer_equalization" not in QuantConfig().to_document()
+
+
+def test_migration_strength_has_amcts_range_and_place():
+    blocks = {"conv": {"dmq_balancer_param": 0.5}}
+    assert list(QuantConfig.model_validate(blocks).to_document()["conv"])[:2] == ["quant_enable", "dmq_balancer_param"]
+    assert "dmq_balancer_param" not in QuantConfig.model_validate({"conv": {}}).to_document()["conv"]
+    for strength in (0.19, 0.81):
+        with pytest.raises(ValueError, match="dmq_balancer_param"):
+            QuantConfig.model_validate({"conv": {"dmq_balancer_param": strength}})

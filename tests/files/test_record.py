@@ -164,7 +164,7 @@ def test_a_cluster_may_have_up_to_256_levels_where_amct_takes_16_or_32(read, cou
         ("cluster: 1 cluster_cost: nan", "cluster_cost must be finite and not negative"),
         ("cluster: 1 cluster_cost: 1e39", "cluster_cost must be finite and not negative"),
         ("activation_cluster: 1 activation_cluster: 1", "activation_cluster must be ascending"),
-        ("scale_d: 1 tensor_balance_factor: 2", "tensor_balance_factor is not supported."),
+        ("scale_d: 1 tensor_balance_factor: 2 tensor_balance_factor: 0", "a scale of 0.0 is not within"),
         ('scale_d: 1 dst_type: "INT4"', "dst_type must be one of INT8, INT16, but is INT4."),
         ('scale_d: 1 act_type: "INT16" offset_d: 40000', "offset_d must be in [-32768, 32767], but is 40000."),
         ('scale_d: 1 act_type: "INT16" activation_cluster: 1', "activation_cluster is for activations of 8 bits."),
@@ -278,3 +278,13 @@ def test_widths_survive_the_file_under_the_names_that_amct_has(tmp_path, weight_
     text = (tmp_path / "record.txt").read_text()
     assert (f'act_type: "INT{activation_bits}"' in text) == (activation_bits != 8)
     assert (f'wts_type: "INT{weight_bits}"' in text) == (weight_bits != 8)
+
+
+def test_balancing_factors_and_equalization_are_kept(tmp_path):
+    records = {"conv": LayerRecord(scale_d=0.5, scale_w=(0.25,), tensor_balance_factor=(0.5, 2.0), equalized=True)}
+    write_record(records, tmp_path / "record.txt")
+    assert read_record(tmp_path / "record.txt")["conv"].tensor_balance_factor == (0.5, 2.0)
+    assert read_record(tmp_path / "record.txt")["conv"].equalized
+    amcts = tmp_path / "amct.txt"
+    amcts.write_text('record { key: "conv" value { scale_d: 1 tensor_balance_factor: 1.5 } }')
+    assert read_record(amcts)["conv"].tensor_balance_factor == (1.5,)

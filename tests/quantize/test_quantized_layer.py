@@ -97,6 +97,8 @@ class _FakeModel:
 
     def __init__(self, weight: np.ndarray) -> None:
         self._weight = weight
+        self.equalized_layers: frozenset[str] = frozenset()
+        self.balance_factors: dict[str, tuple[float, ...]] = {}
 
     def weight(self, name: str) -> np.ndarray:
         return self._weight

@@ -351,3 +351,27 @@ def test_layers_refined_on_samples_are_refused_by_name(tmp_path):
     edit(file, lambda c: c["conv2"]["activation_quant_params"].update(nuq=nuq))
     with pytest.raises(ConfigError, match=r"conv2.*output_aware"):
         search(tmp_path / "out", file, Fixed([]))
+
+
+def test_an_equalized_and_balanced_network_is_searched_and_saved_alike(tmp_path, config_file):
+    def change(config):
+        config["cross_layer_equalization"] = True
+        for block in config.values():
+            if isinstance(block, dict) and "weight_quant_params" in block:
+                block["dmq_balancer_param"] = 0.5
+
+    edit(config_file, change)
+    result = search(tmp_path / "out", config_file, max_evaluations=6)
+    assert result.satisfied
+    found_config = tmp_path / "out" / f"{MODEL_FILE.stem}_auto_nuq_config.json"
+    assert json.loads(found_config.read_text())["cross_layer_equalization"] is True
+    graph = amct.init(found_config, MODEL_FILE, scale_offset_record_file=tmp_path / "out" / "record.txt")
+    records = graph.read_records().values()
+    assert all(bool(record.tensor_balance_factor) == bool(record.scale_w) for record in records)
+    again = amct.save_model(graph, "Fakequant", tmp_path / "again" / "net")
+    images = load_split().validation.images[:50]
+    outputs = [
+        amct.InferenceSession(file).run(None, {"image": images})[0]
+        for file in (result.files["fake_quant_model"], again.files["fake_quant_model"])
+    ]
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-4)
