@@ -15,7 +15,7 @@ from amct_lite.files.record import write_record
 from amct_lite.files.target import load_target
 from amct_lite.graph.opening import open_model
 from amct_lite.quantize.calibration_task import calibration_task
-from amct_lite.quantize.plan import default_config
+from amct_lite.quantize.default_config import default_config
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.refine.calibration import find_records
 

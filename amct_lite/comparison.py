@@ -10,8 +10,8 @@ from amct_lite.errors import ParameterError
 from amct_lite.export.fake_quant import fake_quant_model
 from amct_lite.graph.model import load_model
 from amct_lite.graph.opening import open_model
+from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.planned_graph import PlannedGraph
-from amct_lite.quantize.quantized_layer import quantized_layers
 
 __all__ = ["LayerLoss", "LayerTable", "compare"]
 

@@ -29,9 +29,9 @@ from amct_lite.codebook.lookup import nearest_level_table
 from amct_lite.export.fake_quant import fake_quant_model
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.saving import save_ir
+from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import PlannedGraph
-from amct_lite.quantize.quantized_layer import quantized_layers
 from amct_lite.types import Grid
 from benchmarks.imagenet import (
     EFFICIENTNET_LITE0,

@@ -21,7 +21,8 @@ from amct_lite.api import calibrate, create_quant_config, init
 from amct_lite.export.fake_quant import fake_quant_model
 from amct_lite.files.record import read_record
 from amct_lite.graph.saving import save_ir
-from amct_lite.quantize.quantized_layer import QuantizedLayer, quantized_layers
+from amct_lite.quantize.apply_record import quantized_layers
+from amct_lite.quantize.quantized_layer import QuantizedLayer
 from benchmarks.imagenet import (
     EFFICIENTNET_LITE0,
     SQUEEZENET,

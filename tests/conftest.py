@@ -15,8 +15,9 @@ import pytest
 import amct_lite
 from amct_lite.export.save import Saved
 from amct_lite.graph import save_ir
+from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.planned_graph import PlannedGraph
-from amct_lite.quantize.quantized_layer import QuantizedLayer, quantized_layers
+from amct_lite.quantize.quantized_layer import QuantizedLayer
 
 SHARED_MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from amct_lite.calibration.ranges import RANGE_ALGORITHMS
 from amct_lite.files.config import FloatActivationParams
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 
 __all__ = ["LOSS_DB", "Treatment", "advise", "treatment_of"]
 

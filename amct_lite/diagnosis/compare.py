@@ -14,7 +14,7 @@ from amct_lite.diagnosis.twin_graph import Probe, twin_graph
 from amct_lite.errors import ParameterError
 from amct_lite.graph.model import Model
 from amct_lite.graph.runtime import create_session
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 
 __all__ = ["compare_layers"]
 

@@ -20,9 +20,10 @@ from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.json_document import dump_json
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.saving import save_ir
+from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.balancing import balanced_graph
 from amct_lite.quantize.planned_graph import PlannedGraph
-from amct_lite.quantize.quantized_layer import QuantizedLayer, quantized_layers
+from amct_lite.quantize.quantized_layer import QuantizedLayer
 
 __all__ = ["SAVE_TYPES", "Form", "ModelFiles", "Saved", "fake_quant_form", "fullest_save_type", "save_quantized"]
 

@@ -12,7 +12,7 @@ from amct_lite.codebook.compression import deflate_bytes, zstd_bytes
 from amct_lite.codebook.entropy import entropy_bits
 from amct_lite.files.range_file import RangeChoice
 from amct_lite.graph.model import Model
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.uniform.arq import quantize_weight, weight_scales
 from amct_lite.uniform.error import sqnr_db

@@ -16,7 +16,7 @@ from amct_lite.calibration.statistics import Statistics
 from amct_lite.errors import CalibrationError, RecordError
 from amct_lite.graph.constants import add_initializer, replace_array, unique_value_name
 from amct_lite.graph.model import Model
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.weight_rows import from_channels, num_input_channels, to_channels
 from amct_lite.types import Layer

@@ -28,7 +28,7 @@ from amct_lite.files.config import (
 from amct_lite.files.range_file import RangeChoice
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.range_choice import RangeKey, choose_on_histogram, range_groups
 from amct_lite.quantize.weight_rows import to_rows
 from amct_lite.types import Grid

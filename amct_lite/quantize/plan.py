@@ -1,11 +1,9 @@
 """The plan: what will be done to each layer of a model, and why not where nothing will be done."""
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from amct_lite.codebook.codebook import LevelType
-from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.errors import ConfigError
 from amct_lite.files.config import (
     ArqParams,
@@ -17,146 +15,15 @@ from amct_lite.files.config import (
     QuantConfig,
 )
 from amct_lite.files.target import Target, targets_that_allow
+from amct_lite.quantize.layer_names import no_such_layer
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.weight_rows import weight_layout
 from amct_lite.types import Layer, LayerKind, Technique
 
-__all__ = ["CODEBOOK_OVERHEAD_BYTES", "LayerPlan", "default_config", "make_plan"]
+__all__ = ["CODEBOOK_OVERHEAD_BYTES", "make_plan"]
 
 # Names, shapes and operators that unpack one weight, as the ONNX file stores them.
 CODEBOOK_OVERHEAD_BYTES = 1200
-
-
-@dataclass(frozen=True)
-class LayerPlan:
-    """What is done to one layer.
-
-    Attributes:
-        layer: The layer.
-        config: How it is quantized; None for a layer that stays float.
-        reason: Why it stays float, as a sentence; None for a layer that is quantized.
-        channel_wise: Whether its weight has a scale per output channel.
-        with_offset: Whether its activation grid has an offset.
-        codebook: The codebook that its weight becomes; None where it does not become one.
-    """
-
-    layer: Layer
-    config: LayerConfig | None = None
-    reason: str | None = None
-    channel_wise: bool = False
-    with_offset: bool = False
-    codebook: CodebookSpec | None = None
-
-    @property
-    def weight_params(self) -> ArqParams | NuqParams | CodebookParams | FloatWeightParams | None:
-        """How the weight is quantized; None for a layer that stays float or has no weights."""
-        return self.config.weight_quant_params if self.config is not None else None
-
-    @property
-    def quantizes_input(self) -> bool:
-        """Whether the layer's input is quantized."""
-        return self.config is not None and not isinstance(self.config.activation_quant_params, FloatActivationParams)
-
-    @property
-    def balances_input(self) -> bool:
-        """Whether its input is divided channel by channel, and its weight multiplied."""
-        return self.config is not None and self.config.dmq_balancer_param is not None
-
-    @property
-    def refines_codebook(self) -> bool:
-        """Whether the codebook is chosen on samples."""
-        return self.codebook is not None and self.codebook.refine is not Refine.NONE
-
-    @property
-    def refits_weight(self) -> bool:
-        """Whether the float weight is fitted to the quantized input."""
-        return isinstance(self.weight_params, FloatWeightParams) and self.weight_params.refit
-
-    @property
-    def has_output_aware_levels(self) -> bool:
-        """Whether the input's levels are chosen by the error at the output."""
-        nuq = None if self.config is None else self.config.activation_quant_params.nuq
-        return nuq is not None and nuq.output_aware and self.layer.weight is not None
-
-    @property
-    def fits_bias(self) -> bool:
-        """Whether the bias takes back what quantization does to the mean output, where the operator has one."""
-        repaired = isinstance(self.weight_params, ArqParams) and self.weight_params.sample_use is not None
-        return self.refits_weight or self.refines_codebook or repaired
-
-    @property
-    def keeps_zero(self) -> bool:
-        """Whether level 0 stays among the input's levels when they are chosen anew."""
-        nuq = None if self.config is None else self.config.activation_quant_params.nuq
-        return nuq is not None and nuq.reserve_zero is not False
-
-    @property
-    def uses_samples(self) -> bool:
-        """Whether something of the layer is chosen on samples, in the closed loop."""
-        return self.sample_use is not None
-
-    @property
-    def sample_use(self) -> str | None:
-        """The key of the config that asks for samples; None where none does."""
-        if self.codebook is not None and self.refines_codebook:
-            return f'"refine": "{self.codebook.refine}"'
-        if self.refits_weight:
-            return '"refit": true'
-        if isinstance(self.weight_params, ArqParams) and self.weight_params.sample_use is not None:
-            return self.weight_params.sample_use
-        return '"output_aware": true' if self.has_output_aware_levels else None
-
-
-def default_config(
-    layers: Sequence[Layer],
-    target: Target,
-    *,
-    skip_layers: Sequence[str] = (),
-    batch_num: int = 1,
-    activation_offset: bool = True,
-    target_name: str,
-) -> QuantConfig:
-    """The config that `create_quant_config` writes: every layer that the target can quantize, uniformly.
-
-    Args:
-        layers: All layers of the model.
-        target: Which of them may be quantized.
-        skip_layers: Names of layers to leave float.
-        batch_num: Batches that calibration reads.
-        activation_offset: Whether activation grids have an offset.
-        target_name: How the config refers to the target.
-
-    Raises:
-        ConfigError: A skipped layer does not exist, or nothing is left to quantize.
-    """
-    by_name = {layer.name: layer for layer in layers}
-    for name in skip_layers:
-        if name not in by_name:
-            raise ConfigError(_no_such_layer(name, by_name), remedy="Correct skip_layers.")
-    refused = {layer.name for layer in layers if target.refusal(layer, Technique.UNIFORM) is not None}
-    # Tied weights are quantized together or not at all, so refusing or skipping one of the layers does so to all.
-    refused |= _tied_with(refused, by_name)
-    candidates = [layer for layer in layers if layer.name not in refused]
-    if not candidates:
-        raise ConfigError(
-            "No layer support quantization in the graph.",
-            remedy=f"`amct-lite inspect` shows why for each layer under the target {target.name!r}.",
-        )
-    skipped = set(skip_layers) | _tied_with(skip_layers, by_name)
-    chosen = [layer for layer in candidates if layer.name not in skipped]
-    if not chosen:
-        raise ConfigError("Except skip_layers, no layer needs to quantize.", remedy="Skip fewer layers.")
-    globals_ = set(QuantConfig.model_fields)
-    for layer in chosen:
-        if layer.name in globals_:
-            raise ConfigError(
-                f"{layer.name} is a global parameter, can not be a layer name.",
-                layer=layer.name,
-                remedy="Rename the layer in the model, or add it to skip_layers.",
-            )
-    blocks = {layer.name: _default_layer_config(layer, target, by_name) for layer in chosen}
-    return QuantConfig.model_validate(
-        {"batch_num": batch_num, "activation_offset": activation_offset, "target": target_name, **blocks}
-    )
 
 
 def make_plan(layers: Sequence[Layer], config: QuantConfig, target: Target) -> tuple[LayerPlan, ...]:
@@ -178,7 +45,7 @@ def make_plan(layers: Sequence[Layer], config: QuantConfig, target: Target) -> t
     for name in config.layers:
         if name not in by_name:
             raise ConfigError(
-                _no_such_layer(name, by_name),
+                no_such_layer(name, by_name),
                 remedy="Correct the name in the config, or create the config again.",
             )
     plans = tuple(_plan_layer(layer, config, target) for layer in layers)
@@ -189,17 +56,6 @@ def make_plan(layers: Sequence[Layer], config: QuantConfig, target: Target) -> t
             f"No quant enable layer in quant config file ({reasons}).", remedy="Enable at least one layer."
         )
     return plans
-
-
-def _tied_with(names: Iterable[str], by_name: Mapping[str, Layer]) -> set[str]:
-    return {other for name in names for other in by_name[name].tied_with}
-
-
-def _default_layer_config(layer: Layer, target: Target, by_name: Mapping[str, Layer]) -> LayerConfig:
-    if layer.weight is None:
-        return LayerConfig()
-    sharing = (layer, *(by_name[name] for name in layer.tied_with))
-    return LayerConfig(weight_quant_params=ArqParams(channel_wise=all(map(target.allows_channel_wise, sharing))))
 
 
 def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
@@ -398,9 +254,3 @@ def _check_tied(plans: Sequence[LayerPlan]) -> None:
 
 def _as_clause(sentence: str) -> str:
     return sentence.removesuffix(".")
-
-
-def _no_such_layer(name: str, by_name: dict[str, Layer]) -> str:
-    near = difflib.get_close_matches(name, list(by_name), n=1, cutoff=0.5)
-    nearest = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Layer {name} does not exist in the graph.{nearest}"

@@ -15,7 +15,8 @@ from amct_lite.files.target import Target, load_target
 from amct_lite.graph.model import Model
 from amct_lite.graph.opening import open_model
 from amct_lite.quantize.equalization import equalized_model
-from amct_lite.quantize.plan import LayerPlan, make_plan
+from amct_lite.quantize.layer_plan import LayerPlan
+from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.tensor_plan import plan_tensors
 from amct_lite.types import Layer, Technique
 

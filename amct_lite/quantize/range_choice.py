@@ -7,7 +7,7 @@ from amct_lite.calibration.ranges.squared_error import SquaredError
 from amct_lite.calibration.snapshot import HistogramSnapshot
 from amct_lite.files.config import AutoParams
 from amct_lite.files.range_file import HISTOGRAM, RangeCandidate, RangeChoice
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.types import ClipRange, Grid
 from amct_lite.uniform.grid import grid_from_range
 

@@ -15,7 +15,7 @@ from amct_lite.files.config import FloatActivationParams, FloatWeightParams, Lay
 from amct_lite.graph.constants import constant_tensor
 from amct_lite.graph.model import Model
 from amct_lite.graph.operator_inputs import operator_input
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.types import LayerKind
 
 __all__ = ["plan_tensors"]

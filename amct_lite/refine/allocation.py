@@ -25,7 +25,7 @@ from amct_lite.graph.cloning import clone_ir
 from amct_lite.graph.constants import replace_array
 from amct_lite.graph.model import Model
 from amct_lite.graph.runtime import create_session
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.weight_rows import from_rows, to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.moments import input_moments

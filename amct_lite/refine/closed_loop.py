@@ -24,8 +24,8 @@ from amct_lite.export.fake_quant import fake_quantizer
 from amct_lite.files.config import ArqParams
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
-from amct_lite.quantize.plan import LayerPlan
-from amct_lite.quantize.quantized_layer import quantize_input, quantize_layer
+from amct_lite.quantize.apply_record import quantize_input, quantize_layer
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.weight_rows import from_rows, to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.level_response import layer_response, sum_of

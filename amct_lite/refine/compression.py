@@ -15,7 +15,8 @@ from amct_lite.files.record import LayerRecord, write_record
 from amct_lite.files.target import load_target
 from amct_lite.graph.model import Model
 from amct_lite.graph.runtime import create_session
-from amct_lite.quantize.plan import LayerPlan, make_plan
+from amct_lite.quantize.layer_plan import LayerPlan
+from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.weight_rows import weight_layout
 from amct_lite.refine.allocation import allocate_bits, bit_options

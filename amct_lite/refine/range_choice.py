@@ -12,7 +12,7 @@ from amct_lite.errors import CalibrationError, ParameterError
 from amct_lite.export.editor import GraphEditor
 from amct_lite.files.range_file import LAYER_OUTPUT, RangeChoice
 from amct_lite.graph.model import Model
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.range_choice import RangeKey, best_first, range_candidates, range_groups
 from amct_lite.quantize.weight_rows import to_rows
 from amct_lite.refine.layer_inputs import LayerInputs

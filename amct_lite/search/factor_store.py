@@ -6,7 +6,7 @@ from amct_lite.calibration.statistics import Statistics
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.factors import make_records
-from amct_lite.quantize.plan import LayerPlan
+from amct_lite.quantize.layer_plan import LayerPlan
 
 __all__ = ["FactorStore"]
 

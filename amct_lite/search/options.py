@@ -11,10 +11,10 @@ from amct_lite.codebook.entropy import entropy_bits
 from amct_lite.codebook.lookup import nearest_level_table
 from amct_lite.files.config import ArqParams, AutoNuqOptions, FloatWeightParams, NuqParams
 from amct_lite.files.target import Target
+from amct_lite.quantize.apply_record import quantize_layer
 from amct_lite.quantize.factors import activation_grid, activation_levels
 from amct_lite.quantize.importance import weight_importance
-from amct_lite.quantize.plan import LayerPlan
-from amct_lite.quantize.quantized_layer import quantize_layer
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.path import Option, Unit, lower_hull
 from amct_lite.types import FloatArray, Technique

@@ -14,9 +14,10 @@ from amct_lite.errors import EvaluatorError
 from amct_lite.export.save import ModelFiles, fake_quant_form
 from amct_lite.files.config import LayerConfig, QuantConfig
 from amct_lite.files.journal import Journal
-from amct_lite.quantize.plan import LayerPlan, make_plan
+from amct_lite.quantize.apply_record import quantized_layers
+from amct_lite.quantize.layer_plan import LayerPlan
+from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
-from amct_lite.quantize.quantized_layer import quantized_layers
 from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.options import weight_params
 from amct_lite.search.path import Choice, Option, Unit, choice_bytes

@@ -23,7 +23,8 @@ from amct_lite.files.protos import message_class
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.runtime import create_session
 from amct_lite.pycaffe.execution import compile_network
-from amct_lite.quantize.quantized_layer import QuantizedLayer, quantize_layer
+from amct_lite.quantize.apply_record import quantize_layer
+from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.types import ClipRange, LayerKind
 from amct_lite.uniform.arq import weight_scales
 from amct_lite.uniform.bias import raise_scales_for_bias

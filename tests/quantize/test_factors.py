@@ -14,9 +14,9 @@ from amct_lite.codebook.entropy import entropy_bits
 from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import LayerRecord
+from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
-from amct_lite.quantize.quantized_layer import quantized_layers
 from amct_lite.uniform.arq import weight_scales
 
 NETWORK = """net (float[1, 4, 9, 9] x) => (float[1, 4, 7, 7] y) { [conv] y = Conv(x, w, b) }"""

@@ -8,7 +8,9 @@ import pytest
 from amct_lite.errors import ConfigError
 from amct_lite.files.config import ArqParams, FloatWeightParams, NuqParams, QuantConfig
 from amct_lite.files.target import load_target
-from amct_lite.quantize.plan import LayerPlan, default_config, make_plan
+from amct_lite.quantize.default_config import default_config
+from amct_lite.quantize.layer_plan import LayerPlan
+from amct_lite.quantize.plan import make_plan
 from amct_lite.types import Layer, LayerKind
 
 ASCEND, ONNXRUNTIME = load_target("ascend"), load_target("onnxruntime")

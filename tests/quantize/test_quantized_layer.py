@@ -13,7 +13,8 @@ from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import RecordError
 from amct_lite.files.record import LayerRecord, read_record, write_record
 from amct_lite.graph.model import Model, load_model
-from amct_lite.quantize.quantized_layer import QuantizedLayer, quantize_layer, quantized_layers
+from amct_lite.quantize.apply_record import quantize_layer, quantized_layers
+from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.uniform.arq import weight_scales
 
 CONV = "net (float[1, 4, 9, 9] x) => (float[1, 6, 7, 7] y) { [conv] y = Conv(x, w, b) }"

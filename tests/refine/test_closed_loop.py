@@ -11,7 +11,7 @@ from amct_lite.errors import AmctError, CalibrationError
 from amct_lite.export.fake_quant import fake_quant_model
 from amct_lite.graph.model import load_model
 from amct_lite.graph.runtime import create_session
-from amct_lite.quantize.quantized_layer import quantized_layers
+from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.refine.compression import compress_model
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
 

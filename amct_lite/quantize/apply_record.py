@@ -1,0 +1,250 @@
+"""Apply a record to a model's layers: factors and float weights become integers, codes and levels."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from amct_lite.codebook.assignment import quantize_to_levels
+from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.errors import ParameterError, RecordError
+from amct_lite.files.record import LayerRecord
+from amct_lite.graph.model import Model
+from amct_lite.graph.operator_inputs import find_operator_input
+from amct_lite.quantize.quantized_layer import QuantizedLayer
+from amct_lite.quantize.weight_rows import weight_layout
+from amct_lite.types import Grid, Layer, LayerKind
+from amct_lite.uniform.arq import quantize_weight
+from amct_lite.uniform.bias import quantize_bias
+
+__all__ = ["quantize_input", "quantize_layer", "quantized_layers"]
+
+
+def quantized_layers(model: Model, records: Mapping[str, LayerRecord]) -> tuple[QuantizedLayer, ...]:
+    """Apply a record to a model's layers.
+
+    Args:
+        model: The float model.
+        records: Layer name -> factors.
+
+    Returns:
+        The layers that the record names, and the inputs of other operators that it names, in graph order.
+
+    Raises:
+        RecordError: A record does not fit its layer, or names a layer that the model does not have.
+    """
+    layers = [layer for layer in model.layers if layer.name in records]
+    known = {layer.name for layer in layers}
+    for name in records:
+        if name in known:
+            continue
+        between = find_operator_input(model.ir.graph, name)
+        if between is None:
+            raise RecordError(
+                f"find {name} failure in model {model.path}: there is no such layer.",
+                remedy="Use the model that the record was made for, or calibrate again.",
+            )
+        layers.append(between)
+    for layer in layers:
+        _check_tied(layer, records)
+    if len(layers) > len(known):
+        places = {node.name: place for place, node in enumerate(model.ir.graph)}
+        layers.sort(key=lambda layer: places[layer.node_name])
+    return tuple(quantize_layer(model, layer, records[layer.name]) for layer in layers)
+
+
+def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> QuantizedLayer:
+    """Apply a record to one layer.
+
+    Raises:
+        RecordError: It does not fit the layer.
+    """
+    _check_scaled_alike(model, layer, record)
+    if record.scale_d is None and not record.scale_w and record.codebook is None:
+        raise RecordError(
+            f"cannot find scale_d of layer {layer.name} in the record.",
+            layer=layer.name,
+            remedy="Calibrate again.",
+        )
+    quantized = quantize_input(layer, record)
+    if layer.weight is None or record.float_weights:
+        if record.scale_w or record.codebook is not None:
+            raise RecordError(
+                f"{layer.op_type} has no weights to quantize, but the record has scale_w.",
+                layer=layer.name,
+                remedy="Calibrate again.",
+            )
+        return replace(quantized, float_weight=_fitted_weight(layer, record), float_bias=_fitted_bias(layer, record))
+    if record.codebook is not None:
+        return _with_codebook(model, quantized, record, record.codebook)
+    return _with_integers(model, quantized, record)
+
+
+def _check_scaled_alike(model: Model, layer: Layer, record: LayerRecord) -> None:
+    """Refuse factors that are for a weight scaled in another way than the model's."""
+    if record.equalized != (layer.name in model.equalized_layers):
+        raise RecordError(
+            f"The record was made {'with' if record.equalized else 'without'} cross-layer equalization of this layer,"
+            f" and the config now asks for {'none' if record.equalized else 'it'}.",
+            layer=layer.name,
+            remedy=f'Set "cross_layer_equalization" to {str(record.equalized).lower()}, or calibrate again.',
+        )
+    if record.tensor_balance_factor != model.balance_factors.get(layer.name, ()):
+        raise RecordError(
+            "The record's tensor_balance_factor is not what the model's input and weight are balanced with.",
+            layer=layer.name,
+            remedy="Calibrate again.",
+        )
+
+
+def quantize_input(layer: Layer, record: LayerRecord) -> QuantizedLayer:
+    """Apply a record to the input of a layer alone; its weight and bias stay float."""
+    return QuantizedLayer(
+        layer=layer,
+        grid=None if record.scale_d is None else Grid(record.scale_d, record.offset_d, record.activation_bits),
+        activation_levels=record.activation_cluster or None,
+        activation_costs=record.activation_cluster_cost,
+        weight=None,
+        scale_w=np.empty(0, np.float32),
+        weight_levels=None,
+        bias=None,
+    )
+
+
+def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord) -> QuantizedLayer:
+    layer, scale_w = quantized.layer, np.array(record.scale_w, np.float32)
+    assert layer.weight is not None
+    _check_scales(layer, scale_w)
+    axis = layer.output_channel_axis if scale_w.size > 1 else None
+    fitted = _fitted_weight(layer, record)
+    values = model.weight(layer.weight) if fitted is None else fitted
+    if record.cluster:
+        weight = quantize_to_levels(values, scale_w, record.cluster, axis=axis, costs=record.cluster_cost)
+    else:
+        weight = quantize_weight(values, scale_w, axis=axis, num_bits=record.weight_bits)
+    quantized = replace(
+        quantized,
+        weight=weight,
+        scale_w=scale_w,
+        weight_levels=record.cluster or None,
+        weight_bits=record.weight_bits,
+    )
+    own = _fitted_bias(layer, record)
+    if record.scale_d is None:
+        return replace(quantized, float_bias=own)
+    if own is None and layer.bias is not None:
+        own = model.weight(layer.bias).reshape(-1)
+    return quantized if own is None else replace(quantized, bias=_quantize_bias(layer, own, scale_w, record.scale_d))
+
+
+def _with_codebook(model: Model, quantized: QuantizedLayer, record: LayerRecord, codebook: Codebook) -> QuantizedLayer:
+    layer = quantized.layer
+    layout = weight_layout(layer)
+    channels = layout.rows
+    if (codebook.codes.shape[0], codebook.num_columns) != (channels, layout.columns):
+        raise _of_another_weight("codebook", layer)
+    quantized = replace(quantized, codebook=codebook, float_bias=_fitted_bias(layer, record))
+    if codebook.level_type is not LevelType.INT8:
+        return quantized
+    table = np.arange(channels) // codebook.rows_per_table
+    levels = codebook.tables[table[:, None], codebook.codes].reshape(channels, -1)[:, : codebook.num_columns]
+    weight = np.ascontiguousarray(layout.from_rows(levels.astype(np.int8)))
+    quantized = replace(quantized, weight=weight, scale_w=codebook.scales)
+    if record.scale_d is None:
+        return quantized
+    own = record.bias
+    if own is None and layer.bias is not None:
+        own = model.weight(layer.bias).reshape(-1)
+    if own is None:
+        return quantized
+    try:
+        return replace(quantized, bias=quantize_bias(own, codebook.scales, record.scale_d), float_bias=None)
+    except ParameterError:
+        # Too large for int32 at these scales: it is added in float, as exact as before.
+        return quantized
+
+
+def _fitted_weight(layer: Layer, record: LayerRecord) -> npt.NDArray[np.float32] | None:
+    if record.weight is not None and record.weight.shape != layer.weight_shape:
+        raise _of_another_weight("weight", layer)
+    return record.weight
+
+
+def _fitted_bias(layer: Layer, record: LayerRecord) -> npt.NDArray[np.float32] | None:
+    if record.bias is not None and (not layer.weight_shape or record.bias.shape != (weight_layout(layer).rows,)):
+        raise _of_another_weight("bias", layer)
+    return record.bias
+
+
+def _of_another_weight(what: str, layer: Layer) -> RecordError:
+    return RecordError(
+        f"The {what} beside the record is for another weight than one of {layer.weight_shape}.",
+        layer=layer.name,
+        remedy="Use the model that the record was made for, or calibrate again.",
+    )
+
+
+def _quantize_bias(
+    layer: Layer, bias: npt.NDArray[np.float32], scale_w: npt.NDArray[np.float32], scale_d: float
+) -> npt.NDArray[np.int32]:
+    try:
+        return quantize_bias(bias, scale_w, scale_d)
+    except ParameterError as error:
+        # Calibration raises the scales for such a bias, so this record came from elsewhere.
+        raise RecordError(
+            f"The bias does not fit the record's scales: {error.cause}", layer=layer.name, remedy="Calibrate again."
+        ) from error
+
+
+def _check_tied(layer: Layer, records: Mapping[str, LayerRecord]) -> None:
+    own = records[layer.name]
+    for name in layer.tied_with:
+        other = records.get(name)
+        if other is None:
+            continue
+        same = _same_codebook(own.codebook, other.codebook) and _same_array(own.weight, other.weight)
+        if not same or _weight_factors(own) != _weight_factors(other):
+            raise RecordError(
+                f"It shares its weight with layer {name!r}, but the record has other scale_w or cluster for that one.",
+                layer=layer.name,
+                remedy="Calibrate again.",
+            )
+
+
+def _same_codebook(first: Codebook | None, second: Codebook | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first.codes, second.codes) and np.array_equal(first.decode(), second.decode())
+
+
+def _same_array(first: npt.NDArray[np.float32] | None, second: npt.NDArray[np.float32] | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second)
+
+
+def _weight_factors(record: LayerRecord) -> tuple[object, ...]:
+    return record.scale_w, record.cluster, record.cluster_cost, record.float_weights, record.weight_bits
+
+
+def _check_scales(layer: Layer, scale_w: npt.NDArray[np.float32]) -> None:
+    channels = layer.weight_shape[layer.output_channel_axis]
+    if scale_w.size == 0:
+        raise RecordError(
+            f"cannot find scale_w of layer {layer.name} in the record.",
+            layer=layer.name,
+            remedy="Calibrate again.",
+        )
+    if layer.kind is LayerKind.DECONVOLUTION and layer.group > 1 and scale_w.size > 1:
+        raise RecordError(
+            f"The record has {scale_w.size} scale_w; a grouped transposed convolution takes one.",
+            layer=layer.name,
+            remedy="Calibrate again.",
+        )
+    if scale_w.size not in (1, channels):
+        raise RecordError(
+            f"The record has {scale_w.size} scale_w; the weight has {channels} output channels.",
+            layer=layer.name,
+            remedy="Use the model that the record was made for, or calibrate again.",
+        )
