@@ -36,9 +36,8 @@ def mse_scales(
         ParameterError: As for `weight_scales`.
 
     Example:
-        >>> mse_scales(np.array([[0.9, 1.0, 1.1, 3.9]]), axis=0, num_bits=2) < weight_scales(
-        ...     np.array([[0.9, 1.0, 1.1, 3.9]]), axis=0, num_bits=2
-        ... )
+        >>> weight = np.append(np.full(50, 0.9), 4.0)[None]
+        >>> mse_scales(weight, axis=0, num_bits=3) < weight_scales(weight, axis=0, num_bits=3)
         array([ True])
     """
     widest = weight_scales(weight, axis=axis, num_bits=num_bits)
