@@ -60,7 +60,7 @@ def test_statistics_without_moments_say_so(tmp_path: Path) -> None:
     for other in (statistics, found):
         np.testing.assert_equal(other.histogram(layer).to_arrays(), expected)
         assert other.snapshot(layer).batch_ranges.tolist() == [[values.min(), values.max()]]
-    with pytest.raises(CalibrationError, match="Layer 'layer': .*did not observe the channels"):
+    with pytest.raises(CalibrationError, match=r"Layer 'layer': .*did not observe the channels"):
         found.mean_squares(layer)
 
 
