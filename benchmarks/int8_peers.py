@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -123,17 +123,14 @@ PER_CHANNEL: Mapping[str, Peer | Ours] = {
     "amct_lite mse, layers' inputs alone": Ours(activations={"act_algo": "mse"}, config={"integer_operators": []}),
 }
 PER_TENSOR: Mapping[str, Peer | Ours] = {
-    f"{name}, per tensor": row
-    for name, row in {
-        "onnxruntime MinMax": Peer("onnxruntime", {"method": "MinMax"}, per_channel=False),
-        "nncf mixed": Peer("nncf", {"preset": "mixed"}, per_channel=False),
-        "aimet min_max": Peer("aimet", per_channel=False),
-        "aimet CLE": Peer("aimet", {"equalize": True}, per_channel=False),
-        "quark Percentile": Peer("quark", per_channel=False),
-        "quark CLE": Peer("quark", {"algorithms": ["CLE"]}, per_channel=False),
-        "amct_lite": Ours(per_channel=False),
-        "amct_lite mse": Ours(activations={"act_algo": "mse"}, per_channel=False),
-    }.items()
+    "onnxruntime MinMax, per tensor": Peer("onnxruntime", {"method": "MinMax"}, per_channel=False),
+    "nncf mixed, per tensor": Peer("nncf", {"preset": "mixed"}, per_channel=False),
+    "aimet min_max, per tensor": Peer("aimet", per_channel=False),
+    "aimet CLE, per tensor": Peer("aimet", {"equalize": True}, per_channel=False),
+    "quark Percentile, per tensor": Peer("quark", per_channel=False),
+    "quark CLE, per tensor": Peer("quark", {"algorithms": ["CLE"]}, per_channel=False),
+    "amct_lite, per tensor": Ours(per_channel=False),
+    "amct_lite mse, per tensor": Ours(activations={"act_algo": "mse"}, per_channel=False),
 }
 ROWS = {**PER_CHANNEL, **PER_TENSOR}
 
@@ -203,7 +200,7 @@ def open_nsfw_case(folder: Path) -> Case | None:
     return Case(network, photos.read(0, len(photos)).transpose(0, 2, 3, 1).copy(), None)
 
 
-CASES = {
+CASES: Mapping[str, Callable[[Path], Case | None]] = {
     "efficientnet": partial(imagenet_case, EFFICIENTNET_LITE0),
     "squeezenet": partial(imagenet_case, SQUEEZENET),
     "open_nsfw": open_nsfw_case,
