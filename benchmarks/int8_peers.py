@@ -123,20 +123,19 @@ PER_CHANNEL: Mapping[str, Peer | Ours] = {
     "amct_lite, layers' inputs alone": Ours(config={"integer_operators": []}),
     "amct_lite mse, layers' inputs alone": Ours(activations={"act_algo": "mse"}, config={"integer_operators": []}),
 }
-_PER_TENSOR: Mapping[str, Peer | Ours] = {
-    "onnxruntime MinMax": Peer("onnxruntime", {"method": "MinMax"}, per_channel=False),
-    "nncf mixed": Peer("nncf", {"preset": "mixed"}, per_channel=False),
-    "aimet min_max": Peer("aimet", per_channel=False),
-    "aimet CLE": Peer("aimet", {"equalize": True}, per_channel=False),
-    "quark Percentile": Peer("quark", per_channel=False),
-    "quark CLE": Peer("quark", {"algorithms": ["CLE"]}, per_channel=False),
-    "amct_lite": Ours(per_channel=False),
-    "amct_lite mse": Ours(activations={"act_algo": "mse"}, per_channel=False),
-    "amct_lite mse, rounding gptq": Ours(
+PER_TENSOR: Mapping[str, Peer | Ours] = {
+    "onnxruntime MinMax, per tensor": Peer("onnxruntime", {"method": "MinMax"}, per_channel=False),
+    "nncf mixed, per tensor": Peer("nncf", {"preset": "mixed"}, per_channel=False),
+    "aimet min_max, per tensor": Peer("aimet", per_channel=False),
+    "aimet CLE, per tensor": Peer("aimet", {"equalize": True}, per_channel=False),
+    "quark Percentile, per tensor": Peer("quark", per_channel=False),
+    "quark CLE, per tensor": Peer("quark", {"algorithms": ["CLE"]}, per_channel=False),
+    "amct_lite, per tensor": Ours(per_channel=False),
+    "amct_lite mse, per tensor": Ours(activations={"act_algo": "mse"}, per_channel=False),
+    "amct_lite mse, rounding gptq, per tensor": Ours(
         {"rounding": "gptq", "scale_algo": "mse"}, {"act_algo": "mse"}, per_channel=False
     ),
 }
-PER_TENSOR = {f"{name}, per tensor": row for name, row in _PER_TENSOR.items()}
 ROWS = {**PER_CHANNEL, **PER_TENSOR}
 
 
