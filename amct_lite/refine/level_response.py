@@ -47,17 +47,16 @@ def layer_response(
         seed: For the choice of positions and mixtures.
     """
     random = np.random.default_rng(seed)
+    groups, probes = _probes(rows, inputs.layer.group, random)
     quadratic, linear, counts = np.zeros((256, 256)), np.zeros(256), np.zeros(256)
-    response_sums, output_sums, power, count = np.zeros((NUM_PROBES, 256)), np.zeros(NUM_PROBES), 0.0, 0
-    mixtures: tuple[npt.NDArray[np.intp], Float32Array] | None = None
+    response_sums, output_sums, power, count = np.zeros((len(probes), 256)), np.zeros(len(probes)), 0.0, 0
     for floats, values in activations:
         if not values.size:
             continue
         positions = inputs.positions(values.shape, POSITIONS_PER_SAMPLE, random)
-        levels, vectors = _levels_of(inputs.vectors(values, positions), grid), inputs.vectors(floats, positions)
-        mixtures = mixtures or _probes(_evened(rows, vectors), inputs.layer.group, random)
-        groups, probes = mixtures
-        outputs = np.einsum("pnk,pk->np", vectors[groups], probes, dtype=np.float64) / grid.scale
+        levels = _levels_of(inputs.vectors(values, positions), grid)
+        outputs = np.einsum("pnk,pk->np", inputs.vectors(floats, positions)[groups], probes, dtype=np.float64)
+        outputs /= grid.scale
         responses = _responses(levels, groups, probes)
         flat = responses.reshape(-1, 256)
         quadratic += flat.T @ flat
@@ -85,19 +84,11 @@ def sum_of(responses: Iterable[OutputResponse]) -> OutputResponse:
     return first
 
 
-def _evened(rows: Float32Array, vectors: Float32Array) -> Float32Array:
-    """Rows scaled so that all outputs vary alike: the layer behind weighs its channels, however large they are."""
-    weight = rows.reshape(len(vectors), -1, rows.shape[1])
-    deviations = np.std(weight @ vectors.transpose(0, 2, 1), axis=2).reshape(-1, 1)
-    silent = deviations <= LEAST_POWER * deviations.max()
-    return np.where(silent, np.float32(0), rows / np.where(silent, np.float32(1), deviations)).astype(np.float32)
-
-
 def _probes(rows: Float32Array, group: int, random: np.random.Generator) -> tuple[npt.NDArray[np.intp], Float32Array]:
     """(group of each probe, its weight vector of shape (K,)): random signs over the output channels of a group."""
     weight = rows.reshape(group, -1, rows.shape[1])
-    # Each group as often as any other, as far as they can be shared out.
-    groups = np.resize(random.permutation(group), NUM_PROBES).astype(np.intp)
+    groups = random.permutation(np.resize(np.arange(group), max(NUM_PROBES, 1)) if group < NUM_PROBES else group)
+    groups = groups[:NUM_PROBES].astype(np.intp)
     signs = random.choice(np.array([-1.0, 1.0], np.float32), (groups.size, weight.shape[1]))
     return groups, np.einsum("pr,prk->pk", signs, weight[groups])
 
