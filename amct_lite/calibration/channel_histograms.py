@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.calibration.histogram import NUM_BINS, Histogram
+from amct_lite.calibration.histogram import MIN_EXPONENT, NUM_BINS, Histogram, coarsened
 from amct_lite.errors import ParameterError
 
 __all__ = ["BINS_PER_SIDE", "ChannelHistograms"]
 
 # On either side of 0: at least four bins to a level of an int8 grid that takes in the channel, for 32 KiB a channel.
 BINS_PER_SIDE = 2048
-MIN_EXPONENT = -126
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -94,7 +93,7 @@ class ChannelHistograms:
         self.batch_ranges += other.batch_ranges
         self._zeros += other._zeros
         for channel, counts in enumerate(other._counts):
-            self._counts[channel] += _coarsened(counts, int(self._exponents[channel] - other._exponents[channel]))
+            self._counts[channel] += coarsened(counts, int(self._exponents[channel] - other._exponents[channel]))
 
     def divided(self, factors: npt.NDArray[np.floating]) -> Histogram:
         """A histogram of all channels together, each divided by its factor.
@@ -174,7 +173,7 @@ class ChannelHistograms:
             )
         for channel in np.flatnonzero(exponents > self._exponents):
             doublings = int(exponents[channel] - self._exponents[channel])
-            self._counts[channel] = _coarsened(self._counts[channel], doublings)
+            self._counts[channel] = coarsened(self._counts[channel], doublings)
         self._exponents = np.maximum(self._exponents, exponents)
 
 
@@ -182,13 +181,3 @@ def _exponents(maxima: Float64Array, num_bins: int = BINS_PER_SIDE) -> npt.NDArr
     """For each magnitude the least exponent of a width with which it lies below num_bins, a power of two."""
     found = np.frexp(maxima)[1] - (num_bins.bit_length() - 1)
     return np.where(maxima > 0.0, np.maximum(found, MIN_EXPONENT), MIN_EXPONENT).astype(np.int64)
-
-
-def _coarsened(counts: npt.NDArray[np.int64], doublings: int) -> npt.NDArray[np.int64]:
-    """Merges one channel's bins in pairs, as often as asked."""
-    # After so many all bins are -1 and 0, which stay what they are.
-    for _ in range(min(doublings, BINS_PER_SIDE.bit_length())):
-        merged = np.zeros_like(counts)
-        merged[BINS_PER_SIDE // 2 : BINS_PER_SIDE // 2 + BINS_PER_SIDE] = counts.reshape(-1, 2).sum(axis=1)
-        counts = merged
-    return counts

@@ -16,7 +16,7 @@ from amct_lite.calibration.scratch import CHUNK_SIZE, Scratch
 from amct_lite.calibration.snapshot import HistogramSnapshot
 from amct_lite.errors import ParameterError
 
-__all__ = ["NUM_BINS", "Histogram"]
+__all__ = ["MIN_EXPONENT", "NUM_BINS", "Histogram", "coarsened"]
 
 NUM_BINS = 8192
 """At most this many bins between the lowest and the highest value, 0 included."""
@@ -106,7 +106,7 @@ class Histogram:
     def merge(self, other: "Histogram") -> None:
         """Adds what another histogram has seen, as if this one had seen it."""
         self._widen(other.minimum, other.maximum)
-        self._counts += _coarsened(other._counts, self.exponent - other.exponent)
+        self._counts += coarsened(other._counts, self.exponent - other.exponent)
         self.zeros += other.zeros
 
     def snapshot(self) -> HistogramSnapshot:
@@ -168,7 +168,7 @@ class Histogram:
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         exponent = _least_exponent(min(self.minimum, 0.0), max(self.maximum, 0.0))
         if exponent > self.exponent:
-            self._counts = _coarsened(self._counts, exponent - self.exponent)
+            self._counts = coarsened(self._counts, exponent - self.exponent)
             self.exponent = exponent
 
     def _count(self, values: npt.NDArray[np.floating], low: float, high: float) -> None:
@@ -212,13 +212,22 @@ def _least_exponent(low: float, high: float) -> int:
         exponent += 1
 
 
-def _coarsened(counts: npt.NDArray[np.int64], doublings: int) -> npt.NDArray[np.int64]:
-    """Merges bins in pairs, as often as asked."""
+def coarsened(counts: npt.NDArray[np.int64], doublings: int) -> npt.NDArray[np.int64]:
+    """Merges bins in pairs, as often as asked.
+
+    Args:
+        counts: Shape (2 * n,), n a power of two: of the n bins below 0, then of the n above.
+        doublings: How often the bins' width doubles.
+
+    Returns:
+        Counts of that shape; the array itself where nothing is to do.
+    """
     if not counts.any():
         return counts
-    # After 14 doublings all bins are -1 and 0, which stay what they are.
-    for _ in range(min(doublings, NUM_BINS.bit_length())):
+    per_side = counts.size // 2
+    # After so many doublings all bins are -1 and 0, which stay what they are.
+    for _ in range(min(doublings, per_side.bit_length())):
         merged = np.zeros_like(counts)
-        merged[NUM_BINS // 2 : NUM_BINS // 2 + NUM_BINS] = counts[::2] + counts[1::2]
+        merged[per_side // 2 : per_side // 2 + per_side] = counts[::2] + counts[1::2]
         counts = merged
     return counts

@@ -70,9 +70,12 @@ class Statistics:
         return tuple(self._channels)
 
     @classmethod
-    def for_layers(cls, layers: Iterable[Layer]) -> "Statistics":
+    def for_layers(
+        cls, layers: Iterable[Layer], *, moments: bool = True, by_channel: Iterable[str] = ()
+    ) -> "Statistics":
         """Observers for the activations of some layers."""
-        return cls({layer.activation: layer.channel_axis for layer in layers})
+        tensors = {layer.activation: layer.channel_axis for layer in layers}
+        return cls(tensors, moments=moments, by_channel=by_channel)
 
     def successor(self, batches_before: int) -> "Statistics":
         """Observers of the same, without anything seen, for batches behind so many others."""

@@ -53,13 +53,12 @@ def sweep(
         OptionalDependencyError: The backend's package is not installed.
         ParameterError: The backend is unknown, or cannot take these session options.
     """
-    tensors = Statistics.for_layers(layers).tensors
+    statistics = Statistics.for_layers(layers, moments=moments, by_channel=by_channel)
     graph_inputs = {value.name for value in model.ir.graph.inputs}
-    produced = [name for name in tensors if name not in graph_inputs]
+    produced = [name for name in statistics.tensors if name not in graph_inputs]
     session = create_session(model.ir, extra_outputs=produced, sess_options=sess_options)
     observed = ObservedSession(session, produced)
     feeds = _feeds(batches, input_specs(session), batch_num)
-    statistics = Statistics(tensors, moments=moments, by_channel=by_channel)
     report = progress or (lambda _done, _total: None)
     if n_jobs in (None, 1) and backend is None:
         for part in _observe_here(observed, statistics, feeds, lambda done: report(done, batch_num)):

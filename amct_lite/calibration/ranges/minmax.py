@@ -1,19 +1,13 @@
 """minmax: the range of everything seen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from amct_lite.calibration.ranges.parameters import read_parameters
+from amct_lite.calibration.ranges.parameters import NoParameters, read_parameters
 from amct_lite.calibration.snapshot import HistogramSnapshot
 from amct_lite.types import ClipRange
 
 __all__ = ["minmax"]
-
-
-@dataclass(frozen=True)
-class _NoParameters:
-    pass
 
 
 def minmax(
@@ -45,5 +39,5 @@ def minmax(
         >>> minmax(histogram.snapshot())
         ClipRange(low=0.0, high=3.0)
     """
-    read_parameters(_NoParameters, "minmax", params)
+    read_parameters(NoParameters, "minmax", params)
     return ClipRange(min(snapshot.minimum, 0.0), max(snapshot.maximum, 0.0))

@@ -7,14 +7,14 @@ approximation); the closed form of the error then refines the best of the guess 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from amct_lite.calibration.ranges.ifmr import IfmrParameters, ifmr_candidates
-from amct_lite.calibration.ranges.parameters import read_parameters
+from amct_lite.calibration.ranges.minmax import minmax
+from amct_lite.calibration.ranges.parameters import NoParameters, read_parameters
 from amct_lite.calibration.ranges.percentile import percentile_range
 from amct_lite.calibration.ranges.squared_error import SquaredError
 from amct_lite.calibration.snapshot import HistogramSnapshot
@@ -31,11 +31,6 @@ ROUNDS = 4
 
 # Percentiles whose ranges are measured too, beside IFMR's candidates.
 PERCENTILES = (0.999, 0.9999, 0.99999)
-
-
-@dataclass(frozen=True)
-class _NoParameters:
-    pass
 
 
 def mse(
@@ -68,9 +63,9 @@ def mse(
         >>> -3.5 < found.low < -2.2 and 2.2 < found.high < 3.5
         True
     """
-    read_parameters(_NoParameters, "mse", params)
+    read_parameters(NoParameters, "mse", params)
     error = SquaredError(snapshot, num_bits=num_bits, with_offset=with_offset)
-    whole = ClipRange(min(snapshot.minimum, 0.0), max(snapshot.maximum, 0.0))
+    whole = minmax(snapshot)
     candidates = [
         whole,
         _guess(error, whole, num_bits=num_bits, with_offset=with_offset, num_values=int(snapshot.counts.sum())),

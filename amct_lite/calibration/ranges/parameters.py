@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from numbers import Real
 from typing import Any, TypeVar
 
 from amct_lite.errors import ParameterError
 
-__all__ = ["check_number", "check_one_of", "is_number", "read_parameters", "refusal"]
+__all__ = ["NoParameters", "check_number", "check_one_of", "is_number", "read_parameters", "refusal"]
 
 _Settings = TypeVar("_Settings")
+
+
+@dataclass(frozen=True)
+class NoParameters:
+    """The parameters of an algorithm that has none."""
 
 
 def read_parameters(kind: type[_Settings], algorithm: str, params: Mapping[str, Any] | None) -> _Settings:
