@@ -11,7 +11,7 @@ from amct_lite.errors import ParameterError
 from amct_lite.export.save import Saved, save_quantized
 from amct_lite.files.config_file import write_config
 from amct_lite.files.range_file import RangeChoice
-from amct_lite.files.record import write_record
+from amct_lite.files.record import range_choices, write_record
 from amct_lite.files.target import load_target
 from amct_lite.graph.opening import open_model
 from amct_lite.quantize.calibration_task import calibration_task
@@ -162,8 +162,7 @@ def explain_ranges(graph: PlannedGraph) -> dict[str, RangeChoice]:
     Raises:
         AmctError: There is no fitting record.
     """
-    records = graph.read_records()
-    return {name: record.range_choice for name, record in records.items() if record.range_choice is not None}
+    return range_choices(graph.read_records())
 
 
 def quantize_model(

@@ -1,7 +1,6 @@
 """What one sweep leaves behind for each observed tensor: a histogram, channel moments, and each batch's extremes."""
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ from amct_lite.calibration.scratch import Scratch, flat_pieces
 from amct_lite.calibration.snapshot import HistogramSnapshot
 from amct_lite.errors import CalibrationError, FileError, ParameterError
 from amct_lite.files.atomic import write_bytes_atomically
-from amct_lite.files.npz import npz_bytes
+from amct_lite.files.npz import json_array, json_of, npz_arrays, npz_bytes
 from amct_lite.types import FloatArray, Layer
 
 __all__ = ["Statistics", "load_statistics", "save_statistics", "statistics_digest"]
@@ -219,7 +218,7 @@ def _to_arrays(statistics: Statistics, keys: Mapping[str, str]) -> dict[str, np.
         "tensors": list(statistics.tensors.items()),
         "by_channel": list(statistics.by_channel),
     }
-    arrays: dict[str, np.ndarray] = {"head": np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)}
+    arrays: dict[str, np.ndarray] = {"head": json_array(head)}
     for index, name in enumerate(statistics.tensors):
         parts: dict[str, Mapping[str, np.ndarray]] = {
             "histogram": statistics._histograms[name].to_arrays(),
@@ -241,9 +240,8 @@ def load_statistics(path: Path, keys: Mapping[str, str]) -> Statistics:
         CalibrationError: It was made for another model, config or data; the message names what differs.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        head = json.loads(arrays.pop("head").tobytes())
+        arrays = npz_arrays(path)
+        head = json_of(arrays.pop("head"))
         _check_keys(path, {"format": str(head["format"]), **head["keys"]}, {"format": str(_FORMAT), **keys})
         return _from_arrays(head, arrays)
     except CalibrationError:

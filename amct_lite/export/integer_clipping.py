@@ -40,26 +40,13 @@ def clip_integers(editor: GraphEditor) -> None:
         lowest, highest = (_level(bound, step, zero) for bound in bounds)
         quantizer.replace_input_with(0, clipping.inputs[0])
         if (lowest, highest) != (0, 255):
-            _clip_behind(editor, quantizer, lowest, highest)
+            name = f"{quantizer.name}.clip"
+            levels = {"low": lowest, "high": highest}
+            ends = [editor.constant(f"{name}.{end}", np.uint8(level)) for end, level in levels.items()]
+            editor.insert_after_output(quantizer, "Clip", ends, name, {})
     for node in [node for node in editor.graph if _bounds(node) is not None]:
         if not node.outputs[0].uses() and not node.outputs[0].is_graph_output():
             editor.graph.remove(node, safe=True)
-
-
-def _clip_behind(editor: GraphEditor, quantizer: ir.Node, lowest: int, highest: int) -> None:
-    output = quantizer.outputs[0]
-    users = list(output.uses())
-    before = next(node for node in _behind(editor.graph, quantizer))
-    name = f"{quantizer.name}.clip"
-    ends = [editor.constant(f"{name}.{end}", np.uint8(level)) for end, level in (("low", lowest), ("high", highest))]
-    clipped = editor.insert(before, "Clip", [output, *ends], name)
-    for user, index in users:
-        user.replace_input_with(index, clipped)
-
-
-def _behind(graph: ir.Graph, place: ir.Node) -> list[ir.Node]:
-    nodes = list(graph)
-    return nodes[nodes.index(place) + 1 :]
 
 
 def _level(bound: float, step: np.float32, zero: int) -> int:

@@ -18,7 +18,7 @@ from amct_lite.export.storage import Storage
 from amct_lite.export.summary import Summary, summarise
 from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.json_document import dump_json
-from amct_lite.files.record import LayerRecord
+from amct_lite.files.record import LayerRecord, range_choices
 from amct_lite.graph.saving import save_ir
 from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.balancing import balanced_graph
@@ -118,8 +118,7 @@ def save_quantized(
         written["quant_json"] = folder / f"{start}quant.json"
         document = fusion_info(planned.model.ir.graph.name or "", layers)
         write_text_atomically(written["quant_json"], dump_json(document))
-    choices = {name: record.range_choice for name, record in records.items() if record.range_choice is not None}
-    summary = summarise(planned.model, planned.plans, layers, planned.target.name, sizes, choices)
+    summary = summarise(planned.model, planned.plans, layers, planned.target.name, sizes, range_choices(records))
     written["summary"] = folder / f"{start}summary.json"
     write_text_atomically(written["summary"], dump_json(summary.to_document()))
     return Saved(written, summary)

@@ -24,7 +24,7 @@ from amct_lite.files.protos import message_class
 from amct_lite.files.range_file import RangeChoice, range_file, read_ranges, write_ranges
 from amct_lite.files.weights_file import CalibratedWeight, read_weights, write_weights
 
-__all__ = ["LayerRecord", "read_record", "weights_file", "write_record"]
+__all__ = ["LayerRecord", "range_choices", "read_record", "weights_file", "write_record"]
 
 # AMCT refuses scales outside (DBL_EPSILON, 1 / DBL_EPSILON).
 _SMALLEST_SCALE = 2.220446049250313e-16
@@ -96,6 +96,11 @@ class LayerRecord:
         return CalibratedWeight(self.codebook, self.weight, self.bias)
 
 
+def range_choices(records: Mapping[str, LayerRecord]) -> dict[str, RangeChoice]:
+    """Layer name -> how "auto" chose its range, for the layers that have one."""
+    return {name: record.range_choice for name, record in records.items() if record.range_choice is not None}
+
+
 def weights_file(record_file: Path) -> Path:
     """Where the codebooks, fitted weights and biases of a record are."""
     return record_file.with_name(f"{record_file.name}.weights.npz")
@@ -114,7 +119,7 @@ def write_record(records: Mapping[str, LayerRecord], path: Path) -> None:
         # Before the record: a process that dies in between leaves weights that the old record does not know.
         write_weights(weights_file(path), weights, {"record": _digest(text)})
     write_text_atomically(path, text)
-    choices = {name: record.range_choice for name, record in records.items() if record.range_choice is not None}
+    choices = range_choices(records)
     if choices:
         write_ranges(range_file(path), choices, _digest(text))
     else:
@@ -160,16 +165,22 @@ def read_record(path: Path) -> dict[str, LayerRecord]:
         if name in records:
             records[name] = dataclasses.replace(records[name], range_choice=choice)
     beside = [entry.key for entry in root.record if entry.value.calibrated_weight]
-    if not beside:
-        return records
+    return {**records, **_with_weights(path, _digest(text), {name: records[name] for name in beside})}
+
+
+def _with_weights(path: Path, digest: str, records: Mapping[str, LayerRecord]) -> dict[str, LayerRecord]:
+    """Records whose weights are in the file beside theirs, with them."""
+    if not records:
+        return {}
     if not weights_file(path).exists():
         raise RecordError(
             f"There is no file {weights_file(path).name} beside the record, which holds this layer's weights.",
-            layer=beside[0],
+            layer=next(iter(records)),
             remedy="Put the two files together again, or calibrate again.",
         )
-    weights = read_weights(weights_file(path), {"record": _digest(text)})
-    for name in beside:
+    weights = read_weights(weights_file(path), {"record": digest})
+    found = {}
+    for name, record in records.items():
         if name not in weights:
             raise RecordError(
                 f"The record file {path} has its weights in {weights_file(path).name}, where this layer is missing.",
@@ -177,10 +188,8 @@ def read_record(path: Path) -> dict[str, LayerRecord]:
                 remedy="Put the two files together again, or calibrate again.",
             )
         layer = weights[name]
-        records[name] = dataclasses.replace(
-            records[name], codebook=layer.codebook, weight=layer.weight, bias=layer.bias
-        )
-    return records
+        found[name] = dataclasses.replace(record, codebook=layer.codebook, weight=layer.weight, bias=layer.bias)
+    return found
 
 
 def _fill(message: Any, record: LayerRecord) -> None:

@@ -20,7 +20,7 @@ from amct_lite.codebook.codebook import Codebook, LevelType, ScaleFormat
 from amct_lite.codebook.packing import pack_codes, unpack_codes
 from amct_lite.errors import FileError, RecordError
 from amct_lite.files.atomic import write_bytes_atomically
-from amct_lite.files.npz import npz_bytes
+from amct_lite.files.npz import json_array, json_of, npz_arrays, npz_bytes
 
 __all__ = ["CalibratedWeight", "codebooks_json", "read_weights", "write_weights"]
 
@@ -60,7 +60,7 @@ def write_weights(path: Path, weights: Mapping[str, CalibratedWeight], keys: Map
         FileError: The file cannot be written; nothing is left behind.
     """
     head = {"format": _FORMAT, "keys": dict(keys), "layers": [_head(name, layer) for name, layer in weights.items()]}
-    arrays = {"head": np.frombuffer(json.dumps(head, sort_keys=True).encode(), np.uint8)}
+    arrays: dict[str, npt.NDArray[Any]] = {"head": json_array(head)}
     for index, layer in enumerate(weights.values()):
         arrays.update({f"{index}.{part}": array for part, array in _parts(layer).items()})
     write_bytes_atomically(path, npz_bytes(arrays))
@@ -81,9 +81,8 @@ def read_weights(path: Path, keys: Mapping[str, str]) -> dict[str, CalibratedWei
         RecordError: It belongs to something else; the message names what differs.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        head = json.loads(arrays["head"].tobytes())
+        arrays = npz_arrays(path)
+        head = json_of(arrays["head"])
         _check_keys(path, {"format": str(head["format"]), **head["keys"]}, {"format": str(_FORMAT), **keys})
         return {
             layer["name"]: _from_parts(layer, {part: arrays.get(f"{index}.{part}") for part in _PART_NAMES})
@@ -126,8 +125,7 @@ def codebooks_json(weights: Mapping[str, CalibratedWeight]) -> str:
     return json.dumps({"format": _FORMAT, "layers": layers}, sort_keys=True)
 
 
-_CODEBOOK_PARTS = ("levels", "codes", "scales")
-_PART_NAMES = (*_CODEBOOK_PARTS, "weight", "bias")
+_PART_NAMES = ("levels", "codes", "scales", "weight", "bias")
 
 
 def _parts(layer: CalibratedWeight) -> dict[str, npt.NDArray[Any]]:

@@ -130,11 +130,9 @@ def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord)
         weight_levels=record.cluster or None,
         weight_bits=record.weight_bits,
     )
-    own = _fitted_bias(layer, record)
     if record.scale_d is None:
-        return replace(quantized, float_bias=own)
-    if own is None and layer.bias is not None:
-        own = model.weight(layer.bias).reshape(-1)
+        return replace(quantized, float_bias=_fitted_bias(layer, record))
+    own = _bias(model, layer, record)
     return quantized if own is None else replace(quantized, bias=_quantize_bias(layer, own, scale_w, record.scale_d))
 
 
@@ -153,9 +151,7 @@ def _with_codebook(model: Model, quantized: QuantizedLayer, record: LayerRecord,
     quantized = replace(quantized, weight=weight, scale_w=codebook.scales)
     if record.scale_d is None:
         return quantized
-    own = record.bias
-    if own is None and layer.bias is not None:
-        own = model.weight(layer.bias).reshape(-1)
+    own = _bias(model, layer, record)
     if own is None:
         return quantized
     try:
@@ -175,6 +171,12 @@ def _fitted_bias(layer: Layer, record: LayerRecord) -> npt.NDArray[np.float32] |
     if record.bias is not None and (not layer.weight_shape or record.bias.shape != (weight_layout(layer).rows,)):
         raise _of_another_weight("bias", layer)
     return record.bias
+
+
+def _bias(model: Model, layer: Layer, record: LayerRecord) -> npt.NDArray[np.float32] | None:
+    """The float bias that the layer has: the fitted one, else its own."""
+    fitted = _fitted_bias(layer, record)
+    return model.weight(layer.bias).reshape(-1) if fitted is None and layer.bias is not None else fitted
 
 
 def _of_another_weight(what: str, layer: Layer) -> RecordError:

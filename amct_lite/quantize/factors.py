@@ -14,7 +14,6 @@ from amct_lite.codebook.activation_nuq import cluster_activation, ends_at_zero, 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.lookup import levels_to_keep
-from amct_lite.codebook.specification import Refine
 from amct_lite.codebook.weight_nuq import cluster_weight
 from amct_lite.errors import CalibrationError, ParameterError
 from amct_lite.files.config import (
@@ -106,7 +105,7 @@ def _plain_codebooks(model: Model, plans: Sequence[LayerPlan]) -> dict[str, Code
     for plan in plans:
         layer, spec = plan.layer, plan.codebook
         assert spec is not None and layer.weight is not None
-        if spec.refine is not Refine.NONE:
+        if plan.refines_codebook:
             continue
         if layer.weight not in by_weight:
             by_weight[layer.weight] = cluster_rows(to_rows(model.weight(layer.weight), layer), spec)

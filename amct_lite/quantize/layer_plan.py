@@ -9,6 +9,7 @@ from amct_lite.files.config import (
     FloatActivationParams,
     FloatWeightParams,
     LayerConfig,
+    NuqActivationParams,
     NuqParams,
 )
 from amct_lite.types import Layer
@@ -64,7 +65,7 @@ class LayerPlan:
     @property
     def has_output_aware_levels(self) -> bool:
         """Whether the input's levels are chosen by the error at the output."""
-        nuq = None if self.config is None else self.config.activation_quant_params.nuq
+        nuq = self._nuq
         return nuq is not None and nuq.output_aware and self.layer.weight is not None
 
     @property
@@ -76,8 +77,11 @@ class LayerPlan:
     @property
     def keeps_zero(self) -> bool:
         """Whether level 0 stays among the input's levels when they are chosen anew."""
-        nuq = None if self.config is None else self.config.activation_quant_params.nuq
-        return nuq is not None and nuq.reserve_zero is not False
+        return self._nuq is not None and self._nuq.reserve_zero is not False
+
+    @property
+    def _nuq(self) -> NuqActivationParams | None:
+        return None if self.config is None else self.config.activation_quant_params.nuq
 
     @property
     def uses_samples(self) -> bool:
