@@ -25,10 +25,9 @@ from amct_lite.evaluators import ArrayData
 from benchmarks.imagenet import (
     EFFICIENTNET_LITE0,
     SQUEEZENET,
-    Comparison,
     Network,
-    Scores,
     compare,
+    comparison_cells,
     reporting_photos,
     run_model,
 )
@@ -75,10 +74,20 @@ def main(
                 size = file.stat().st_size
                 share = size / network.model_file.stat().st_size
                 scores = run_model(file, photos)
-                rows.append([name, f"{bits:.3f}", f"{size:,}", f"{share:.4f}", *_cells(float_scores, scores, photos)])
+                rows.append(
+                    [
+                        name,
+                        f"{bits:.3f}",
+                        f"{size:,}",
+                        f"{share:.4f}",
+                        *comparison_cells(float_scores, scores, photos.accepted),
+                    ]
+                )
             if part != "weights":
                 for name, file in _activations(network, batches, Path(folder)):
-                    rows.append([name, "", "", "", *_cells(float_scores, run_model(file, photos), photos)])
+                    rows.append(
+                        [name, "", "", "", *comparison_cells(float_scores, run_model(file, photos), photos.accepted)]
+                    )
             print_table(HEADINGS, rows)
 
 
@@ -116,21 +125,6 @@ def _activations(network: Network, batches: Batches, folder: Path) -> Iterator[t
             graph = amct.init(config_file, network.model_file, None, record_file)
             amct.calibrate(graph, batches)
             yield name, amct.save_model(graph, "Fakequant", folder / name).files["fake_quant_model"]
-
-
-def _cells(float_scores: Scores, scores: Scores, photos: Any) -> list[str]:
-    def of(part: slice) -> Comparison:
-        return compare(float_scores[part], scores[part], photos.accepted[part])
-
-    half = len(scores) // 2
-    whole, halves = of(slice(None)), (of(slice(0, half)), of(slice(half, None)))
-    return [
-        f"{whole.top1:.1f}",
-        f"{whole.drop:+.1f}",
-        f"{whole.lost}/{whole.won}",
-        f"{whole.divergence:.4f}",
-        " / ".join(f"{part.divergence:.4f}" for part in halves),
-    ]
 
 
 if __name__ == "__main__":

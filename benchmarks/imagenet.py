@@ -31,6 +31,7 @@ __all__ = [
     "calibration_batches",
     "calibration_photos",
     "compare",
+    "comparison_cells",
     "open_session",
     "photos_of",
     "quantize",
@@ -202,6 +203,20 @@ def compare(float_scores: Scores, scores: Scores, accepted: npt.NDArray[np.int64
         p_value=sign_test(lost, won),
         divergence=float(divergence(float_scores, scores, logits=True).mean()),
     )
+
+
+def comparison_cells(float_scores: Scores, scores: Scores, accepted: npt.NDArray[np.int64]) -> list[str]:
+    """Cells of a table: top-1 %, drop, lost/won, KL, and KL of each half of the photos."""
+    half = len(scores) // 2
+    parts = [slice(None), slice(0, half), slice(half, None)]
+    whole, *halves = [compare(float_scores[part], scores[part], accepted[part]) for part in parts]
+    return [
+        f"{whole.top1:.1f}",
+        f"{whole.drop:+.1f}",
+        f"{whole.lost}/{whole.won}",
+        f"{whole.divergence:.4f}",
+        " / ".join(f"{part.divergence:.4f}" for part in halves),
+    ]
 
 
 def sign_test(lost: int, won: int) -> float:

@@ -20,7 +20,7 @@ import typer
 
 import amct_lite as amct
 from benchmarks.codebook_accuracy import split_photos
-from benchmarks.imagenet import EFFICIENTNET_LITE0, SQUEEZENET, Network, Scores, compare, run_model
+from benchmarks.imagenet import EFFICIENTNET_LITE0, SQUEEZENET, Network, comparison_cells, run_model
 from benchmarks.table import print_table
 
 REPAIRS: Mapping[str, Mapping[str, Any]] = {
@@ -51,7 +51,9 @@ def main(
         for name in row or REPAIRS:
             with tempfile.TemporaryDirectory() as folder:
                 file, seconds = _quantize(network, batches, {"num_bits": bits, **REPAIRS[name]}, Path(folder))
-                rows.append([name, *_cells(float_scores, run_model(file, photos), photos), f"{seconds:.0f}"])
+                rows.append(
+                    [name, *comparison_cells(float_scores, run_model(file, photos), photos.accepted), f"{seconds:.0f}"]
+                )
         print_table([f"{network.name}, {bits} bits", *HEADINGS], rows)
 
 
@@ -71,19 +73,6 @@ def _quantize(network: Network, batches: list[Any], weights: Mapping[str, Any], 
     amct.calibrate(graph, batches)
     seconds = time.perf_counter() - start
     return amct.save_model(graph, "Fakequant", folder / "net").files["fake_quant_model"], seconds
-
-
-def _cells(float_scores: Scores, scores: Scores, photos: Any) -> list[str]:
-    half = len(scores) // 2
-    parts = [slice(None), slice(0, half), slice(half, None)]
-    whole, *halves = [compare(float_scores[part], scores[part], photos.accepted[part]) for part in parts]
-    return [
-        f"{whole.top1:.1f}",
-        f"{whole.drop:+.1f}",
-        f"{whole.lost}/{whole.won}",
-        f"{whole.divergence:.4f}",
-        " / ".join(f"{part.divergence:.4f}" for part in halves),
-    ]
 
 
 if __name__ == "__main__":

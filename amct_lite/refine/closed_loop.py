@@ -35,7 +35,6 @@ from amct_lite.refine.samples import Feed
 from amct_lite.refine.stream import Stream
 from amct_lite.refine.uniform_weights import UniformRows, fit_uniform_rows
 from amct_lite.types import Grid, Layer
-from amct_lite.uniform.arq import quantize_weight
 
 __all__ = ["refine_layers"]
 
@@ -175,9 +174,7 @@ class _ClosedLoop:
             scales = np.array(self.records[plan.layer.name].scale_w, np.float32)
             if params.rounding == "nearest":
                 rows = to_rows(self._model.weight(weight), plan.layer)
-                axis = 0 if scales.size > 1 else None
-                levels = quantize_weight(rows, scales, axis=axis, num_bits=params.num_bits)
-                self._uniform[weight] = UniformRows(levels, scales)
+                self._uniform[weight] = UniformRows.nearest(rows, scales, params.num_bits)
             else:
                 target, targets = self._target(plan.layer, moments, tied)
                 quadratic = damped(targets.quadratic, targets.damping)

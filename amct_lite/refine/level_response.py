@@ -9,6 +9,7 @@ import numpy.typing as npt
 from amct_lite.codebook.output_levels import OutputResponse
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.types import Grid
+from amct_lite.uniform.grid import quantize
 
 __all__ = ["layer_response", "sum_of"]
 
@@ -54,7 +55,8 @@ def layer_response(
         if not values.size:
             continue
         positions = inputs.positions(values.shape, POSITIONS_PER_SAMPLE, random)
-        levels = _levels_of(inputs.vectors(values, positions), grid)
+        # Counted from the lowest level of the grid.
+        levels = quantize(inputs.vectors(values, positions), grid).astype(np.intp) - grid.q_min
         outputs = np.einsum("pnk,pk->np", inputs.vectors(floats, positions)[groups], probes, dtype=np.float64)
         outputs /= grid.scale
         responses = _responses(levels, groups, probes)
@@ -87,16 +89,10 @@ def sum_of(responses: Iterable[OutputResponse]) -> OutputResponse:
 def _probes(rows: Float32Array, group: int, random: np.random.Generator) -> tuple[npt.NDArray[np.intp], Float32Array]:
     """(group of each probe, its weight vector of shape (K,)): random signs over the output channels of a group."""
     weight = rows.reshape(group, -1, rows.shape[1])
-    groups = random.permutation(np.resize(np.arange(group), max(NUM_PROBES, 1)) if group < NUM_PROBES else group)
+    groups = random.permutation(np.resize(np.arange(group), NUM_PROBES) if group < NUM_PROBES else group)
     groups = groups[:NUM_PROBES].astype(np.intp)
     signs = random.choice(np.array([-1.0, 1.0], np.float32), (groups.size, weight.shape[1]))
     return groups, np.einsum("pr,prk->pk", signs, weight[groups])
-
-
-def _levels_of(vectors: Float32Array, grid: Grid) -> npt.NDArray[np.intp]:
-    """Levels, counted from the lowest of the grid, in the rounding of QuantizeLinear."""
-    levels = np.rint(vectors / np.float32(grid.scale)) + np.float32(grid.offset)
-    return np.asarray(np.clip(levels, -128, 127) + 128).astype(np.intp)
 
 
 def _responses(levels: npt.NDArray[np.intp], groups: npt.NDArray[np.intp], probes: Float32Array) -> Float32Array:

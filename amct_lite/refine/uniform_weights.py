@@ -41,6 +41,11 @@ class UniformRows:
         """The rows that the levels stand for, float32, shape (rows, K)."""
         return self.levels.astype(np.float32) * self.scales[:, None]
 
+    @classmethod
+    def nearest(cls, rows: FloatArray, scales: npt.NDArray[np.float32], num_bits: int) -> "UniformRows":
+        """Each weight on its nearest level."""
+        return cls(quantize_weight(rows, scales, axis=_axis(scales.size > 1), num_bits=num_bits), scales)
+
     def with_room_for(self, bias: FloatArray, scale_d: float, num_bits: int) -> "UniformRows":
         """The same, on larger scales where a bias would not fit int32 otherwise.
 
@@ -50,11 +55,7 @@ class UniformRows:
             num_bits: Width of a level.
         """
         scales, raised = raise_scales_for_bias(bias, self.scales, scale_d)
-        if not raised.any():
-            return self
-        return UniformRows(
-            quantize_weight(self.decode(), scales, axis=_axis(scales.size > 1), num_bits=num_bits), scales
-        )
+        return UniformRows.nearest(self.decode(), scales, num_bits) if raised.any() else self
 
 
 def fit_uniform_rows(
@@ -65,14 +66,11 @@ def fit_uniform_rows(
     Args:
         target: float64 array, shape (groups, rows, K): the float rows that the layer should have.
         quadratic: float64 array, shape (groups, K, K), positive definite: second moments of its inputs.
-        params: Width, how scales are found, how weights are rounded.
+        params: Width, how scales are found, how weights are rounded: by "gptq" or "adaround".
         channel_wise: Whether each row has a scale of its own.
     """
     rows = target.reshape(-1, target.shape[2])
     scales = _first_scales(rows, quadratic, params, channel_wise).astype(np.float64)
-    if params.rounding == "nearest":
-        nearest = quantize_weight(rows, scales.astype(np.float32), axis=_axis(channel_wise), num_bits=params.num_bits)
-        return UniformRows(nearest, scales.astype(np.float32))
     per_row = np.broadcast_to(scales, len(rows)).reshape(target.shape[:2]).copy()
     levels, per_row = _alternate(target, quadratic, per_row, params, channel_wise)
     stored = per_row.reshape(-1).astype(np.float32)

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import onnxruntime
 import pytest
 
 import amct_lite as amct
@@ -29,15 +28,6 @@ def plan(folder, *, output_aware=False, refit=False):
     return amct.init(config_file, MODEL_FILE, None, folder / "record.txt")
 
 
-def run(file, *, optimize=True):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if not optimize:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"image": DIGITS.validation.images})[0].astype(np.float64)
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """(output_aware, refit) -> the files written."""
@@ -50,10 +40,10 @@ def saved(tmp_path_factory):
     return files
 
 
-def test_each_brings_unseen_data_nearer_to_the_float_network(saved):
-    expected = run(MODEL_FILE)
+def test_each_brings_unseen_data_nearer_to_the_float_network(saved, run_digits):
+    expected = run_digits(MODEL_FILE)
     errors = {
-        key: np.sum(np.square(run(files["fake_quant_model"]) - expected)) / np.sum(np.square(expected))
+        key: np.sum(np.square(run_digits(files["fake_quant_model"]) - expected)) / np.sum(np.square(expected))
         for key, files in saved.items()
     }
     assert errors[True, False] < errors[False, False]
@@ -61,12 +51,12 @@ def test_each_brings_unseen_data_nearer_to_the_float_network(saved):
     assert errors[True, True] < min(errors[True, False], errors[False, True])
 
 
-def test_both_forms_give_the_same_numbers_whether_optimized_or_not(saved):
+def test_both_forms_give_the_same_numbers_whether_optimized_or_not(saved, run_digits):
     files = saved[True, True]
-    expected = run(files["fake_quant_model"], optimize=False)
+    expected = run_digits(files["fake_quant_model"], optimize=False)
     for kind in ("fake_quant_model", "deploy_model"):
         for optimize in (False, True):
-            found = run(files[kind], optimize=optimize)
+            found = run_digits(files[kind], optimize=optimize)
             assert np.allclose(found, expected, rtol=1e-4, atol=1e-4), (kind, optimize)
 
 

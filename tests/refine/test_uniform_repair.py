@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import onnxruntime
 import pytest
 
 import amct_lite as amct
@@ -11,8 +10,9 @@ from amct_lite.errors import ParameterError
 from amct_lite.files.config import ArqParams
 from amct_lite.graph.model import load_model
 from amct_lite.refine.output_statistics import output_deviations, re_estimated_factors
-from amct_lite.refine.uniform_weights import fit_uniform_rows
+from amct_lite.refine.uniform_weights import UniformRows, fit_uniform_rows
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
+from amct_lite.uniform.mse_scales import mse_scales
 
 DIGITS = load_split()
 BATCHES = [DIGITS.calibration.images[start : start + 50] for start in range(0, 200, 50)]
@@ -44,25 +44,16 @@ def plan(folder, choice, *, float_inputs=True):
     return amct.init(config_file, MODEL_FILE, None, folder / "record.txt")
 
 
-def run(file, *, optimize=True):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if not optimize:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"image": DIGITS.validation.images})[0].astype(np.float64)
-
-
 @pytest.fixture(scope="module")
-def errors(tmp_path_factory):
-    expected = run(MODEL_FILE)
+def errors(tmp_path_factory, run_digits):
+    expected = run_digits(MODEL_FILE)
     found = {}
     for name, choice in CHOICES.items():
         folder = tmp_path_factory.mktemp("repair")
         graph = plan(folder, choice)
         amct.calibrate(graph, BATCHES)
         file = amct.save_model(graph, "Fakequant", folder / "digits").files["fake_quant_model"]
-        found[name] = float(np.sum(np.square(run(file) - expected)) / np.sum(np.square(expected)))
+        found[name] = float(np.sum(np.square(run_digits(file) - expected)) / np.sum(np.square(expected)))
     return found
 
 
@@ -74,13 +65,13 @@ def test_each_repair_helps(errors):
     assert errors["per tensor, gptq"] < 0.5 * errors["per tensor"]
 
 
-def test_forms_agree_with_quantized_inputs(tmp_path):
+def test_forms_agree_with_quantized_inputs(tmp_path, run_digits):
     graph = plan(tmp_path, {"rounding": "gptq", "scale_algo": "mse"}, float_inputs=False)
     amct.calibrate(graph, BATCHES)
     files = amct.save_model(graph, "Both", tmp_path / "digits").files
-    expected = run(files["fake_quant_model"], optimize=False)
+    expected = run_digits(files["fake_quant_model"], optimize=False)
     for kind, optimize in (("fake_quant_model", True), ("deploy_model", False), ("deploy_model", True)):
-        found = run(files[kind], optimize=optimize)
+        found = run_digits(files[kind], optimize=optimize)
         assert np.mean(found.argmax(axis=1) == expected.argmax(axis=1)) > 0.98, (kind, optimize)
         assert np.sum(np.square(found - expected)) < 1e-3 * np.sum(np.square(expected)), (kind, optimize)
 
@@ -97,8 +88,12 @@ def test_scales_are_fitted_and_levels_stay_in_range():
     quadratic = np.stack([np.eye(10) + 0.1, np.eye(10)])
     for rounding in ("nearest", "gptq", "adaround"):
         for channel_wise in (True, False):
-            params = ArqParams(num_bits=4, rounding=rounding, scale_algo="mse")
-            rows = fit_uniform_rows(target, quadratic, params, channel_wise=channel_wise)
+            if rounding == "nearest":
+                scales = mse_scales(target.reshape(6, 10), axis=0 if channel_wise else None, num_bits=4)
+                rows = UniformRows.nearest(target.reshape(6, 10), scales, 4)
+            else:
+                params = ArqParams(num_bits=4, rounding=rounding, scale_algo="mse")
+                rows = fit_uniform_rows(target, quadratic, params, channel_wise=channel_wise)
             assert rows.scales.shape == ((6,) if channel_wise else (1,))
             assert -8 <= rows.levels.min() <= rows.levels.max() <= 7
             assert rows.decode().shape == (6, 10)
