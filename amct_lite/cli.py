@@ -5,23 +5,19 @@ but nothing satisfied, and the best effort is saved.
 """
 
 import importlib
-import importlib.util
-import inspect as python_inspect
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amct_lite.errors import AmctError, EvaluatorError, ParameterError
+from amct_lite.cli_inputs import load_evaluator, read_batches
+from amct_lite.cli_output import print_error, print_table, show
+from amct_lite.errors import AmctError
 from amct_lite.version import VERSION
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from amct_lite.export.summary import Summary
+    pass
 
 __all__ = ["app", "main"]
 
@@ -50,7 +46,7 @@ def main() -> None:
     except AmctError as error:
         if "--debug" in sys.argv:
             raise
-        _print_error(f"error: {error}")
+        print_error(f"error: {error}")
         sys.exit(1)
 
 
@@ -176,7 +172,7 @@ def calibrate(
     with sweep_progress(graph.config.batch_num) as progress:
         run_calibration(
             graph,
-            None if data is None else _batches(data, batch_size),
+            None if data is None else read_batches(data, batch_size),
             progress=progress,
             n_jobs=jobs,
             backend=backend,
@@ -184,7 +180,7 @@ def calibrate(
         )
     typer.echo(f"The record is written to {record}.")
     if save is not None:
-        _show(save_model(graph, "Both", save).summary)
+        show(save_model(graph, "Both", save).summary)
 
 
 @app.command(epilog="Example: `amct-lite explain-ranges --model net.onnx --config config.json --record record.txt`")
@@ -232,15 +228,15 @@ def auto_nuq(
     result = run_auto_nuq(
         model,
         weights,
-        _load_evaluator(evaluator),
+        load_evaluator(evaluator),
         config,
         record,
         save_dir,
-        calibration_data=None if data is None else _batches(data, batch_size),
+        calibration_data=None if data is None else read_batches(data, batch_size),
         max_evaluations=max_evaluations,
         max_seconds=max_seconds,
     )
-    _show(result.summary)
+    show(result.summary)
     typer.echo(result.message)
     for kind, path in result.files.items():
         typer.echo(f"{kind}: {path}")
@@ -276,14 +272,14 @@ def nuq(
             model,
             weights,
             int(bits) if bits.is_integer() else bits,
-            None if data is None else _batches(data, batch_size),
+            None if data is None else read_batches(data, batch_size),
             refine=refine,
             activation_bits=activation_bits,
             skip_layers=skip or [],
             progress=progress,
         )
     saved = compressed.save(out, storage=storage)
-    _show(saved.summary)
+    show(saved.summary)
     if data is None:
         typer.echo("No data was given, so nothing is refined: with --data the same size is far more accurate.")
     for kind, path in saved.files.items():
@@ -307,74 +303,4 @@ def _compare(
     if record is not None and config is None:
         raise typer.BadParameter("--record needs the --config that it was made with.")
     source = model if config is None else init(config, model, weights, record)
-    _print(compare(source, _batches(data, batch_size), quantized, weights_file=weights).table())
-
-
-def _batches(data: Path, batch_size: int) -> Iterable[Any]:
-    from amct_lite.evaluators import ArrayData, Batches
-
-    if data.is_dir():
-        return _samples(data, batch_size)
-    return Batches(ArrayData.from_npz(data), batch_size=batch_size)  # type: ignore[no-any-return, unused-ignore]
-
-
-def _samples(folder: Path, batch_size: int) -> list[Any]:
-    """Batches of the .npy files of a folder, in the order of their names."""
-    import numpy as np
-
-    files = sorted(folder.glob("*.npy"))
-    if not files:
-        raise ParameterError(
-            f"The folder {folder} has no .npy files.",
-            remedy="Put a sample into each, or give an .npz file.",
-        )
-    try:
-        samples = [np.load(file, allow_pickle=False) for file in files]
-        return [np.stack(samples[start : start + batch_size]) for start in range(0, len(samples), batch_size)]
-    except (OSError, ValueError, EOFError) as error:
-        raise ParameterError(
-            f"The samples in {folder} cannot be read: {error}.", remedy="Give arrays of one shape, saved by numpy."
-        ) from error
-
-
-def _load_evaluator(text: str) -> Any:
-    """Load `file.py:Name`; a class is called without arguments."""
-    file, _, name = text.rpartition(":")
-    if not file or not name:
-        raise ParameterError(f"--evaluator must be file.py:Name. Got {text!r} instead.")
-    path = Path(file)
-    if not path.is_file():
-        raise ParameterError(f"There is no evaluator file {file}.", remedy="Check the path before the colon.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ParameterError(f"{file} is not a Python file.", remedy="Give a file that ends in .py.")
-    module = importlib.util.module_from_spec(spec)
-    # The evaluator's file may import its neighbours, as it could when run as a script.
-    sys.path.insert(0, str(path.resolve().parent))
-    spec.loader.exec_module(module)
-    found = getattr(module, name, None)
-    if found is None:
-        raise EvaluatorError(f"{file} does not define {name!r}.", remedy="Check the name behind the colon.")
-    return found() if python_inspect.isclass(found) else found
-
-
-def _show(summary: "Summary") -> None:
-    console = _print(summary.table())
-    for note in summary.notes():
-        console.print(note, markup=False, highlight=False)
-
-
-def _print(table: "Table") -> "Console":
-    from rich.console import Console
-
-    console = Console()
-    # A pipe has no width of its own; wide enough, no figure is folded.
-    console = console if console.is_terminal else Console(width=140)
-    console.print(table)
-    return console
-
-
-def _print_error(text: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    print_table(compare(source, read_batches(data, batch_size), quantized, weights_file=weights).table())

@@ -60,7 +60,7 @@ def find_records(
         raise CalibrationError(
             f"There is no calibration data, and {what} with it.",
             layer=first.name,
-            remedy='Give batches, or set act_algo to "none" and refine to "none".',
+            remedy='Give batches, or leave inputs float (act_algo "none") and switch off what is refined on samples.',
         )
     batch_num = graph.config.batch_num
     num_layers = len([plan for plan in graph.plans if plan.config is not None]) if refined else 0

@@ -17,7 +17,7 @@ FLOORS = [
     {"refine", "diagnosis"},
     {"running_calibration"},
     {"session", "pycaffe", "search", "auto_nuq"},
-    {"api", "compression", "comparison"},
+    {"api", "compression", "comparison", "cli_inputs", "cli_output"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -7,8 +7,12 @@ import pytest
 
 import amct_lite as amct
 from amct_lite.errors import ParameterError
+from amct_lite.export.editor import GraphEditor
 from amct_lite.files.config import ArqParams
 from amct_lite.graph.model import load_model
+from amct_lite.graph.runtime import create_session
+from amct_lite.quantize.weight_rows import to_rows
+from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.output_statistics import output_deviations, re_estimated_factors
 from amct_lite.refine.uniform_weights import UniformRows, fit_uniform_rows
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
@@ -112,11 +116,6 @@ def test_deviations_are_those_of_the_outputs(write_network):
     weight = rng.normal(size=(4, 2, 3, 3)).astype(np.float32)
     text = "g (float[N,4,6,6] x) => (y) { [conv] y = Conv <group = 2, pads = [1, 1, 1, 1]> (x, w) }"
     model = load_model(write_network(text, {"w": weight}))
-    from amct_lite.export.editor import GraphEditor
-    from amct_lite.graph.runtime import create_session
-    from amct_lite.quantize.weight_rows import to_rows
-    from amct_lite.refine.layer_inputs import LayerInputs
-
     (layer,) = model.layers
     x = rng.normal(size=(5, 4, 6, 6)).astype(np.float32)
     inputs = LayerInputs.of_node(layer, GraphEditor(model).node_of(layer))
