@@ -18,48 +18,18 @@ import numpy.typing as npt
 from amct_lite.calibration.feeds import Feed
 from amct_lite.calibration.observed_session import ObservedSession, observe_batch
 from amct_lite.calibration.statistics import Statistics
-from amct_lite.errors import AmctError, CalibrationError, OptionalDependencyError, ParameterError
+from amct_lite.errors import AmctError, CalibrationError
 from amct_lite.graph.model import Model
 from amct_lite.graph.runtime import session_bytes, session_from_bytes
+from amct_lite.workers import Jobs, open_workers
 
-__all__ = ["BACKENDS", "SHARD_BATCHES", "Jobs", "observe_shards"]
-
-BACKENDS = ("loky", "threading", "dask", "ray")
+__all__ = ["SHARD_BATCHES", "observe_shards"]
 
 # Few enough that 32 batches give 8 workers something to do, and that a shard is sent in one piece.
 SHARD_BATCHES = 4
 
 # Shards that the caller's process holds at once, for each worker: the next one has to be there when one is done.
 SHARDS_PER_WORKER = 2
-
-
-@dataclass(frozen=True)
-class Jobs:
-    """How shards are run.
-
-    Attributes:
-        n_jobs: Shards observed at once; -1 for as many as there are processors or workers.
-        backend: One of BACKENDS.
-        sess_options: The user's onnxruntime.SessionOptions, which cannot leave the process.
-    """
-
-    n_jobs: int
-    backend: str
-    sess_options: Any = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, int) or self.n_jobs == 0:
-            raise ParameterError(f"The 'n_jobs' parameter must be an int other than 0. Got {self.n_jobs!r} instead.")
-        if self.backend not in BACKENDS:
-            raise ParameterError(
-                f"The 'backend' parameter must be one of {', '.join(BACKENDS)}. Got {self.backend!r} instead."
-            )
-        if self.sess_options is not None and self.backend != "threading":
-            raise ParameterError(
-                f"The backend {self.backend!r} runs in other processes, and onnxruntime.SessionOptions cannot be sent"
-                " to them.",
-                remedy='Leave sess_options out, or use backend="threading".',
-            )
 
 
 def observe_shards(
@@ -88,7 +58,7 @@ def observe_shards(
         # The bytes are an argument of their own: loky maps a large array, and Dask sends it once.
         task = joblib.delayed(functools.partial(_observe_remotely, key, tuple(observed.produced)))
         task = functools.partial(task, data)
-    with _workers(jobs) as parallel:
+    with open_workers(jobs) as parallel:
         round_size = SHARDS_PER_WORKER * SHARD_BATCHES * joblib.effective_n_jobs(jobs.n_jobs)
         done = 0
         while batches := list(islice(feeds, round_size)):
@@ -98,41 +68,6 @@ def observe_shards(
                 parts = parallel(task(part, shard) for part, shard in zip(parts, shards, strict=True))
             done += len(batches)
             yield from parts
-
-
-@contextmanager
-def _workers(jobs: Jobs) -> Iterator[Any]:
-    """The workers of joblib, kept over all rounds."""
-    import joblib
-
-    if jobs.backend == "dask":
-        try:
-            from distributed import get_client
-        except ImportError as error:
-            raise _missing("dask", "dask[distributed]") from error
-        try:
-            get_client()
-        except ValueError as error:
-            raise ParameterError(
-                'backend="dask" needs a Dask client, and there is none.',
-                remedy='Make one before: distributed.Client("scheduler:8786"), or distributed.Client() for workers on'
-                " this machine.",
-            ) from error
-    elif jobs.backend == "ray":
-        try:
-            from ray.util.joblib import register_ray
-        except ImportError as error:
-            raise _missing("ray", "ray") from error
-        register_ray()
-    with joblib.parallel_config(backend=jobs.backend, n_jobs=jobs.n_jobs), joblib.Parallel() as parallel:
-        yield parallel
-
-
-def _missing(extra: str, package: str) -> OptionalDependencyError:
-    return OptionalDependencyError(
-        f"The backend {extra!r} needs the package {package}, which is not installed.",
-        remedy=f"pip install 'amct-lite[{extra}]'",
-    )
 
 
 @contextmanager

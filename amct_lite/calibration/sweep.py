@@ -6,11 +6,13 @@ from typing import Any
 
 from amct_lite.calibration.feeds import Feed, InputSpec, input_specs, to_feed, too_few_batches
 from amct_lite.calibration.observed_session import ObservedSession, observe_batch, run_ahead
-from amct_lite.calibration.sharding import SHARD_BATCHES, Jobs, observe_shards
+from amct_lite.calibration.sharding import SHARD_BATCHES, observe_shards
 from amct_lite.calibration.statistics import Statistics
+from amct_lite.errors import ParameterError
 from amct_lite.graph.model import Model
 from amct_lite.graph.runtime import create_session
 from amct_lite.types import Layer
+from amct_lite.workers import Jobs
 
 __all__ = ["sweep"]
 
@@ -53,6 +55,7 @@ def sweep(
         OptionalDependencyError: The backend's package is not installed.
         ParameterError: The backend is unknown, or cannot take these session options.
     """
+    jobs = _jobs(n_jobs, backend, sess_options)
     statistics = Statistics.for_layers(layers, moments=moments, by_channel=by_channel)
     graph_inputs = {value.name for value in model.ir.graph.inputs}
     produced = [name for name in statistics.tensors if name not in graph_inputs]
@@ -60,17 +63,30 @@ def sweep(
     observed = ObservedSession(session, produced)
     feeds = _feeds(batches, input_specs(session), batch_num)
     report = progress or (lambda _done, _total: None)
-    if n_jobs in (None, 1) and backend is None:
+    if jobs is None:
         for part in _observe_here(observed, statistics, feeds, lambda done: report(done, batch_num)):
             statistics.merge(part)
     else:
-        jobs = Jobs(-1 if n_jobs is None else n_jobs, backend or "loky", sess_options)
         for part in observe_shards(model, observed, statistics, feeds, jobs):
             statistics.merge(part)
             report(statistics.batches, batch_num)
     if statistics.batches < batch_num:
         raise too_few_batches(batch_num, statistics.batches)
     return statistics
+
+
+def _jobs(n_jobs: int | None, backend: str | None, sess_options: Any) -> Jobs | None:
+    """Where shards run; None for this process alone."""
+    if n_jobs in (None, 1) and backend is None:
+        return None
+    jobs = Jobs(-1 if n_jobs is None else n_jobs, backend or "loky")
+    if sess_options is not None and jobs.backend != "threading":
+        raise ParameterError(
+            f"The backend {jobs.backend!r} runs in other processes, and onnxruntime.SessionOptions cannot be sent"
+            " to them.",
+            remedy='Leave sess_options out, or use backend="threading".',
+        )
+    return jobs
 
 
 def _observe_here(

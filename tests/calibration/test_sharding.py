@@ -152,9 +152,8 @@ def test_a_generator_may_use_one_array_again(tmp_path: Path) -> None:
     ],
 )
 def test_parameters_are_checked(options: dict[str, Any], message: str) -> None:
-    sess_options = options.get("sess_options")
     with pytest.raises(ParameterError, match=message):
-        sharding.Jobs(options.get("n_jobs", 1), options.get("backend", "loky"), sess_options)
+        digest(**options)
 
 
 @pytest.mark.parametrize(("backend", "module"), [("dask", "distributed"), ("ray", "ray.util.joblib")])
