@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amct_lite.errors import FileError, SearchError
-from amct_lite.files.journal import Journal
+from amct_lite.files.journal import Journal, read_journal
 
 KEYS = {"model": "abc", "config": "def", "version": "1"}
 
@@ -124,16 +126,71 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "j", KEYS)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-def test_a_full_disk_is_told_and_the_trial_does_not_count(path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on a file's size")
+def test_a_write_that_stops_halfway_is_told_and_the_trial_does_not_count(path: Path) -> None:
+    import resource
+
     journal = filled(path, 1)
-    kept = path.with_name("kept")
-    path.rename(kept)
-    path.symlink_to("/dev/full")
-    with pytest.raises(FileError, match="No space left") as caught:
-        journal.append({"trial": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, limits[1]))
+    try:
+        with pytest.raises(FileError, match="File too large") as caught:
+            journal.append({"trial": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "goes on where it stopped" in str(caught.value.remedy)
     assert journal.entries == trials(1)
-    path.unlink()
-    kept.rename(path)
+    assert not path.read_bytes().endswith(b"\n"), "the line is torn"
     assert Journal(path, KEYS).entries == trials(1)
+
+
+def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"from pathlib import Path\nfrom amct_lite.files.journal import Journal\n{code}"]
+        + [str(argument) for argument in arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_processes_that_append_at_once_lose_nothing_and_see_each_other(path: Path) -> None:
+    code = (
+        "import sys\n"
+        f"journal = Journal(Path(sys.argv[1]), {KEYS!r})\n"
+        "for number in range(100): journal.append({'by': sys.argv[2], 'number': number, 'long': 'x' * 5000})\n"
+    )
+    journal = Journal(path, KEYS)
+    writers = [run_python(code, path, name) for name in "ab"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    journal.refresh()
+    assert len(journal.entries) == 200
+    for name in "ab":
+        assert [entry["number"] for entry in journal.entries if entry["by"] == name] == list(range(100))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+def test_a_claim_holds_against_other_processes_and_ends_with_a_kill(path: Path) -> None:
+    code = (
+        "import sys\n"
+        f"journal = Journal(Path(sys.argv[1]), {KEYS!r})\n"
+        "print(journal.claim('t'), flush=True); sys.stdin.read()\n"
+    )
+    journal = Journal(path, KEYS)
+    other = run_python(code, path)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "True\n"
+    assert not journal.claim("t")
+    assert journal.claim("u")
+    other.kill()
+    other.wait()
+    assert journal.claim("t")
+
+
+def test_a_journal_is_read_without_being_changed(path: Path) -> None:
+    filled(path)
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+    before = path.read_bytes()
+    assert read_journal(path) == (KEYS, trials(3))
+    assert path.read_bytes() == before
