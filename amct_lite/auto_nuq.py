@@ -81,10 +81,18 @@ def auto_nuq(
     calibration_data: Iterable[Any] | None = None,
     max_evaluations: int | None = None,
     max_seconds: float | None = None,
+    objective: str = "smallest",
+    max_bytes: int | None = None,
+    equivalent_bits: float | None = None,
+    greater_is_better: bool = True,
+    strategy: str | None = None,
+    n_jobs: int | None = None,
+    backend: str | None = None,
 ) -> SearchResult:
     """Search the smallest NUQ config that the user's accuracy test accepts, and save it.
 
-    Every trial is journalled in `save_dir`; calling again after an interruption goes on where it stopped.
+    Every trial is journalled in `save_dir`; calling again after an interruption goes on where it stopped. Ctrl-C ends
+    the search as the end of its budget does: the best so far is saved and returned, and its `stop` says so.
 
     Args:
         model_file: The float network: an ONNX file, or a prototxt.
@@ -98,15 +106,39 @@ def auto_nuq(
             a calibration model do it.
         max_evaluations: Models evaluated at most, the float one included; 25 when None.
         max_seconds: No trial is started after this time; None for no limit.
+        objective: "smallest": the smallest model that `is_satisfied` accepts. "best": the best metric within
+            `max_bytes` or `equivalent_bits`. "front": for every size the best metric, as far as the budget goes.
+        max_bytes: Bytes that the "best" model may take, as the search counts them.
+        equivalent_bits: The same as an average of bits over all weights.
+        greater_is_better: Whether a greater metric is a better one; "smallest" does not need to know.
+        strategy: How choices are found: "frontier" (the default), or one of
+            `amct_lite.search.strategies.registry.STRATEGIES`, for comparison.
+        n_jobs: Evaluations at once, -1 for as many as there are processors or workers. The result is the same as with
+            one, but `max_evaluations` does not count models evaluated ahead that turn out not to be needed.
+        backend: Where they run, through joblib: "loky" (processes), "threading", "dask" (with a distributed.Client) or
+            "ray". The evaluator is sent to other processes, pickled, and so are models.
 
     Returns:
-        The result: whether it satisfies, metrics, config, trials, files.
+        The result: whether it satisfies, metrics, config, trials, front, files.
 
     Raises:
         AmctError: The model, config, data or journal cannot be used. Exceptions of the evaluator pass through.
     """
     from amct_lite.search.auto_nuq import run_auto_nuq
+    from amct_lite.search.search_options import search_options
 
+    options = search_options(
+        "auto_nuq",
+        max_evaluations=max_evaluations,
+        max_seconds=max_seconds,
+        objective=objective,
+        max_bytes=max_bytes,
+        equivalent_bits=equivalent_bits,
+        greater_is_better=greater_is_better,
+        strategy=strategy,
+        n_jobs=n_jobs,
+        backend=backend,
+    )
     return run_auto_nuq(
         model_file,
         weights_file,
@@ -115,6 +147,5 @@ def auto_nuq(
         scale_offset_record_file,
         save_dir,
         calibration_data=calibration_data,
-        max_evaluations=max_evaluations,
-        max_seconds=max_seconds,
+        options=options,
     )

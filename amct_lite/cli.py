@@ -223,9 +223,9 @@ def auto_nuq(
     max_seconds: Annotated[float | None, typer.Option(help="No evaluation starts after this time.")] = None,
 ) -> None:
     """Search the smallest NUQ config that the evaluator accepts; started again, it goes on where it stopped."""
-    from amct_lite.search.auto_nuq import run_auto_nuq
+    from amct_lite.auto_nuq import auto_nuq as search
 
-    result = run_auto_nuq(
+    result = search(
         model,
         weights,
         load_evaluator(evaluator),

@@ -1,7 +1,9 @@
 """Progress of long work: on a terminal a line that moves, elsewhere nothing."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import TracebackType
 from typing import Protocol
 
@@ -52,16 +54,19 @@ def step_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 class SearchProgress:
-    """A line for each trial and a spinner with the best so far."""
+    """On a terminal: a line for each trial, and below them what is tried, the best so far and the time left."""
 
     def __init__(self, total: int) -> None:
         """Show a search of at most `total` evaluations."""
         from rich.console import Console
 
         self._console = Console(stderr=True)
-        self._status = self._console.status("evaluating the float model") if self._console.is_terminal else None
+        self._status = self._console.status("starting") if self._console.is_terminal else None
         self._total, self._count = total, 0
+        self._original: _Trial | None = None
         self._best: _Trial | None = None
+        self._start = time.monotonic()
+        self._trying = ""
 
     def __enter__(self) -> "SearchProgress":
         if self._status is not None:
@@ -74,16 +79,39 @@ class SearchProgress:
         if self._status is not None:
             self._status.stop()
 
+    def original(self, trial: _Trial) -> None:
+        """Show the float model's trial."""
+        self._count, self._original = 1, trial
+        self._line(f"[1/{self._total}] float model: {trial.size_bytes:,} bytes, metric {trial.metric:.6g}")
+
+    def trying(self, what: str) -> None:
+        """Show what is evaluated now."""
+        self._trying = what
+        self._update()
+
     def trial(self, trial: _Trial) -> None:
         """Show one more trial."""
         self._count += 1
+        if trial.satisfied and (self._best is None or trial.size_bytes < self._best.size_bytes):
+            self._best = trial
+        verdict = "satisfies" if trial.satisfied else "does not satisfy"
+        self._line(f"[{self._count}/{self._total}] {self._described(trial)}: {verdict}")
+        self._update()
+
+    def _described(self, trial: _Trial) -> str:
+        change = "" if self._original is None else f" ({trial.metric - self._original.metric:+.6g})"
+        return f"{trial.size_bytes:,} bytes, metric {trial.metric:.6g}{change}"
+
+    def _line(self, text: str) -> None:
+        if self._status is not None:
+            self._console.print(text, highlight=False)
+
+    def _update(self) -> None:
         if self._status is None:
             return
-        if self._count > 1 and trial.satisfied and (self._best is None or trial.size_bytes < self._best.size_bytes):
-            self._best = trial
-        verdict = "float model" if self._count == 1 else ("satisfies" if trial.satisfied else "does not satisfy")
-        self._console.print(
-            f"[{self._count}/{self._total}] {trial.size_bytes:,} bytes, metric {trial.metric:.6g}: {verdict}"
-        )
-        best = "none satisfies yet" if self._best is None else f"best so far {self._best.size_bytes:,} bytes"
-        self._status.update(f"searching, {best}")
+        best = "none satisfies yet" if self._best is None else f"best {self._described(self._best)}"
+        left = ""
+        if 0 < self._count < self._total:
+            seconds = (time.monotonic() - self._start) / self._count * (self._total - self._count)
+            left = f"; at most {timedelta(seconds=round(seconds))} left"
+        self._status.update(f"trying {self._trying}; {best}{left}. Ctrl-C stops and saves the best.")

@@ -9,17 +9,18 @@ import numpy.typing as npt
 from amct_lite.codebook.activation_nuq import level_histogram
 from amct_lite.codebook.entropy import entropy_bits
 from amct_lite.codebook.lookup import nearest_level_table
-from amct_lite.files.config import ArqParams, AutoNuqOptions, FloatWeightParams, NuqParams
+from amct_lite.files.config import AutoNuqOptions, FloatWeightParams
 from amct_lite.files.target import Target
 from amct_lite.quantize.apply_record import quantize_layer
 from amct_lite.quantize.factors import activation_grid, activation_levels
 from amct_lite.quantize.importance import weight_importance
 from amct_lite.quantize.layer_plan import LayerPlan
+from amct_lite.search.choices import Option, Unit, efficient_options
 from amct_lite.search.factor_store import FactorStore
-from amct_lite.search.path import Option, Unit, lower_hull
+from amct_lite.search.option_names import weight_params
 from amct_lite.types import FloatArray, Technique
 
-__all__ = ["build_units", "weight_params"]
+__all__ = ["build_units"]
 
 
 def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> list[Unit]:
@@ -45,31 +46,23 @@ def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, 
     return units
 
 
-def weight_params(plan: LayerPlan, num_steps: int | None) -> ArqParams | NuqParams:
-    """The weight parameters of a plan's layer with another number of levels; None for uniform ones."""
-    asked = plan.weight_params
-    if num_steps is None:
-        uniform = asked if isinstance(asked, ArqParams) else ArqParams()
-        return uniform.model_copy(update={"channel_wise": plan.channel_wise})
-    own = asked if isinstance(asked, NuqParams) else NuqParams(wts_algo="nuq_quantize")
-    return own.model_copy(update={"channel_wise": plan.channel_wise, "num_steps": num_steps})
-
-
 def _weight_unit(group: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> Unit:
     clusterable = all(target.refusal(plan.layer, Technique.NUQ) is None for plan in group)
-    uniform = _weight_option(group, store, None)
-    clustered = [_weight_option(group, store, steps) for steps in sorted(set(options.num_steps)) if clusterable]
-    in_float = Option(None, True, 4 * group[0].layer.num_weights, 0.0)
+    uniform = _weight_option(group, store, "int8")
+    clustered = [_weight_option(group, store, f"nuq{n}") for n in sorted(set(options.num_steps)) if clusterable]
+    in_float = Option("float", 4 * group[0].layer.num_weights, 0.0)
     names = tuple(plan.layer.name for plan in group)
-    hull = lower_hull([uniform, *clustered, in_float])
-    return Unit(f"weight of {', '.join(names)}", "weight", names, hull, uniform.size_bytes)
+    efficient = efficient_options([uniform, *clustered, in_float])
+    return Unit(
+        f"weight of {', '.join(names)}", "weight", names, efficient, uniform.size_bytes, group[0].layer.num_weights
+    )
 
 
-def _weight_option(group: Sequence[LayerPlan], store: FactorStore, num_steps: int | None) -> Option:
+def _weight_option(group: Sequence[LayerPlan], store: FactorStore, name: str) -> Option:
     changed = []
     for plan in group:
         assert plan.config is not None
-        config = plan.config.model_copy(update={"weight_quant_params": weight_params(plan, num_steps)})
+        config = plan.config.model_copy(update={"weight_quant_params": weight_params(plan, name)})
         changed.append(LayerPlan(plan.layer, config, None, plan.channel_wise, plan.with_offset))
     records = store.records(changed)
     layer = group[0].layer
@@ -88,7 +81,7 @@ def _weight_option(group: Sequence[LayerPlan], store: FactorStore, num_steps: in
         )
         for p in group
     )
-    return Option(num_steps, False, size, error)
+    return Option(name, size, error)
 
 
 def _relative_error(weight: FloatArray, decoded: FloatArray, importance: FloatArray) -> float:
@@ -107,7 +100,7 @@ def _activation_unit(group: Sequence[LayerPlan], store: FactorStore, options: Au
     points = np.arange(grid.q_min, grid.q_max + 1)
     per_sample = float(counts.sum()) / max(store.statistics.samples, 1)
     signal = float(np.sum(counts * np.square(points - grid.offset, dtype=np.float64)))
-    uniform = Option(None, False, _coded_bytes(counts, per_sample), 0.0)
+    uniform = Option("int8", _coded_bytes(counts, per_sample), 0.0)
     clustered = []
     for ratio in sorted(set(options.target_compression_ratio)):
         params = asked.model_copy(update={"target_compression_ratio": ratio})
@@ -115,10 +108,10 @@ def _activation_unit(group: Sequence[LayerPlan], store: FactorStore, options: Au
         noise = float(np.sum(counts * np.square(points - table, dtype=np.float64)))
         kept_counts = np.bincount(table - grid.q_min, weights=counts, minlength=points.size)
         error = len(group) * noise / signal if signal > 0 else 0.0
-        clustered.append(Option(ratio, False, _coded_bytes(kept_counts, per_sample), error))
+        clustered.append(Option(str(ratio), _coded_bytes(kept_counts, per_sample), error))
     names = tuple(p.layer.name for p in group)
-    hull = lower_hull([uniform, *clustered])
-    return Unit(f"activation {plan.layer.activation}", "activation", names, hull, uniform.size_bytes)
+    efficient = efficient_options([uniform, *clustered])
+    return Unit(f"activation {plan.layer.activation}", "activation", names, efficient, uniform.size_bytes)
 
 
 def _coded_bytes(counts: npt.NDArray[Any], per_sample: float) -> int:

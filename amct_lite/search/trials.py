@@ -1,176 +1,151 @@
-"""Trials: a choice becomes a config, a fake-quant model and a metric, once; the journal remembers it."""
+"""Trials: what a strategy asks for is evaluated, each choice at most once, and the journal remembers it."""
 
-import hashlib
-import json
-import math
-import tempfile
+import contextlib
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from amct_lite.auto_nuq import AutoNuqEvaluatorBase
 from amct_lite.errors import EvaluatorError
-from amct_lite.export.save import ModelFiles, fake_quant_form
-from amct_lite.files.config import LayerConfig, QuantConfig
 from amct_lite.files.journal import Journal
-from amct_lite.quantize.apply_record import quantized_layers
-from amct_lite.quantize.layer_plan import LayerPlan
-from amct_lite.quantize.plan import make_plan
-from amct_lite.quantize.planned_graph import PlannedGraph
-from amct_lite.search.factor_store import FactorStore
-from amct_lite.search.options import weight_params
-from amct_lite.search.path import Choice, Option, Unit, choice_bytes
-from amct_lite.search.result import Trial
+from amct_lite.progress import SearchProgress
+from amct_lite.search.accuracy_test import AccuracyTest
+from amct_lite.search.choices import Choice
+from amct_lite.search.evaluations import Evaluations, Measured, Write
+from amct_lite.search.problem import Problem
+from amct_lite.search.result import Stop, Trial
+from amct_lite.search.strategies.protocol import Outcome, Strategy
+from amct_lite.workers import Jobs
 
-__all__ = ["BudgetSpentError", "TrialRunner", "config_of"]
+__all__ = ["TrialRunner"]
 
 FLOAT_KEY = "float"
 
-
-class BudgetSpentError(Exception):
-    """No further trial may be started; the search ends with what it has."""
+# How long to wait before looking again whether another process has finished a trial.
+POLL_SECONDS = 0.2
 
 
 class TrialRunner:
-    """Evaluates choices, each at most once, within a budget.
+    """Evaluates what a strategy asks for.
 
     Attributes:
-        trials: What was evaluated so far, in order, those read back from the journal included.
-        best: The smallest choice that satisfied so far.
-        original_metric: The float model's metric.
+        original: The float model's trial; None before it was evaluated.
+        trials: Every choice that was evaluated, or asked for and found in the journal, and its trial, in order.
     """
 
     def __init__(
         self,
-        planned: PlannedGraph,
-        units: Sequence[Unit],
-        store: FactorStore,
-        evaluator: AutoNuqEvaluatorBase,
+        problem: Problem,
+        test: AccuracyTest,
         journal: Journal,
         *,
-        max_evaluations: int,
+        jobs: Jobs | None,
         deadline: float | None,
-        report: Callable[[Trial], None],
+        progress: SearchProgress,
     ) -> None:
-        self.trials: list[Trial] = []
-        self.best: Choice | None = None
-        self.last: Choice | None = None
-        self.original_metric = 0.0
-        self._planned, self._units, self._store = planned, units, store
-        self._evaluator, self._report = evaluator, report
-        self._max_evaluations, self._deadline = max_evaluations, deadline
-        self._journal = journal
-        self._known: dict[str, float] = {entry["key"]: entry["metric"] for entry in journal.entries}
-        self._done: dict[str, Trial] = {}
+        self.original: Trial | None = None
+        self.trials: dict[Choice, Trial] = {}
+        self._problem, self._test, self._journal = problem, test, journal
+        self._jobs, self._deadline, self._progress = jobs, deadline, progress
 
-    def evaluate_float(self) -> float:
-        """Evaluate the float model.
+    def run(self, strategy: Strategy) -> Stop:
+        """Ask, evaluate and tell until the strategy is done, time is up, or the user interrupts.
 
         Raises:
-            EvaluatorError: The evaluator does not accept the float model itself.
+            EvaluatorError: The evaluator returns no number, or does not accept the float model itself.
         """
-        model = self._planned.model
-        files = ModelFiles(model.path, model.weights_path)
-        trial = self._trial(FLOAT_KEY, model.size_bytes, lambda: self._call(files), is_float=True)
-        self.original_metric = trial.metric
-        if not trial.satisfied:
+        try:
+            with Evaluations(self._test, self._jobs) as evaluations:
+                return self._run(strategy, evaluations)
+        except KeyboardInterrupt:
+            if self.original is None:
+                raise
+            return Stop.INTERRUPTED
+
+    def _run(self, strategy: Strategy, evaluations: Evaluations) -> Stop:
+        self._evaluate_float(evaluations, strategy)
+        while wanted := list(strategy.ask(evaluations.at_once)):
+            if self._time_is_up() and any(self._remembered(self._problem.key(c)) is None for c in wanted):
+                return Stop.TIME
+            for choice, trial in self._evaluate(wanted, evaluations):
+                strategy.tell(choice, self._outcome(trial))
+        return Stop.DONE
+
+    def _evaluate_float(self, evaluations: Evaluations, strategy: Strategy) -> None:
+        """Evaluate the float model; with workers, what the strategy wants first goes along."""
+        also = [] if evaluations.at_once == 1 or self._time_is_up() else strategy.ask(evaluations.at_once - 1)
+        writes: dict[str, Write] = {FLOAT_KEY: lambda _folder: self._problem.float_files}
+        writes.update({self._problem.key(choice): partial(self._problem.write, choice) for choice in also})
+        by_key = {self._problem.key(choice): choice for choice in also}
+        for measured in self._measured(writes, evaluations, "the float model"):
+            self._remember(measured, by_key.get(measured.key))
+        metric = self._remembered(FLOAT_KEY)
+        assert metric is not None
+        accepted = self._test.accepts(metric, metric)
+        self.original = Trial(FLOAT_KEY, (), self._problem.float_bytes, metric, accepted)
+        self._progress.original(self.original)
+        if not accepted:
             raise EvaluatorError(
-                f"is_satisfied({trial.metric!r}, {trial.metric!r}) is False: the evaluator refuses the float model.",
+                f"is_satisfied({metric!r}, {metric!r}) is False: the evaluator refuses the float model.",
                 remedy="Correct is_satisfied, so that a model as good as the float one passes.",
             )
-        return trial.metric
 
-    def satisfies(self, choice: Choice) -> bool:
-        """Whether a choice passes the user's test.
+    def _evaluate(self, wanted: Sequence[Choice], evaluations: Evaluations) -> Iterator[tuple[Choice, Trial]]:
+        """The trials of some choices, from the journal or by evaluation; all of them are done at the end."""
+        by_key = {self._problem.key(choice): choice for choice in wanted}
+        writes: dict[str, Write] = {key: partial(self._problem.write, choice) for key, choice in by_key.items()}
+        for measured in self._measured(writes, evaluations, self._described(wanted)):
+            self._remember(measured, by_key[measured.key])
+        for key, choice in by_key.items():
+            metric = self._remembered(key)
+            assert metric is not None and self.original is not None
+            # Asked again for a trial of the journal too: it costs nothing, and the user may have moved the limit.
+            satisfied = self._test.accepts(self.original.metric, metric)
+            trial = Trial(key, self._names(choice), self._problem.size_bytes(choice), metric, satisfied)
+            self.trials[choice] = trial
+            self._progress.trial(trial)
+            yield choice, trial
 
-        Raises:
-            BudgetSpentError: It was not evaluated yet and the budget is spent.
-        """
-        config = config_of(self._planned, self._units, choice)
-        size = choice_bytes(self._units, choice)
-        trial = self._trial(config_key(config), size, lambda: self._evaluate(config))
-        self.last = choice if self.last is None else max(self.last, choice, key=self._size)
-        if trial.satisfied and (self.best is None or size < self._size(self.best)):
-            self.best = choice
-        return trial.satisfied
+    def _measured(self, writes: dict[str, Write], evaluations: Evaluations, what: str) -> Iterator[Measured]:
+        """Evaluate what is not in the journal; what another process is at is waited for."""
+        while left := {key: write for key, write in writes.items() if self._remembered(key) is None}:
+            with contextlib.ExitStack() as claims:
+                own = {}
+                for key, write in left.items():
+                    if self._journal.claim(key):
+                        claims.callback(self._journal.release, key)
+                        own[key] = write
+                # Between the look into the journal and the claim another process may have finished.
+                self._journal.refresh()
+                own = {key: write for key, write in own.items() if self._remembered(key) is None}
+                self._progress.trying(what if own else f"{what}, which another process is at")
+                yield from evaluations.measure(own)
+            if len(own) < len(left):
+                time.sleep(POLL_SECONDS)
+                self._journal.refresh()
 
-    def _size(self, choice: Choice) -> int:
-        return choice_bytes(self._units, choice)
+    def _remember(self, measured: Measured, choice: Choice | None) -> None:
+        entry: dict[str, Any] = {"key": measured.key, "metric": measured.metric, "seconds": round(measured.seconds, 3)}
+        entry["size_bytes"] = self._problem.float_bytes if choice is None else self._problem.size_bytes(choice)
+        if choice is not None:
+            entry["options"] = list(self._names(choice))
+        self._journal.append(entry)
 
-    def _trial(self, key: str, size: int, measure: Callable[[], float], *, is_float: bool = False) -> Trial:
-        if key in self._done:
-            return self._done[key]
-        if len(self.trials) >= self._max_evaluations:
-            raise BudgetSpentError
-        metric = self._known.get(key)
-        if metric is None:
-            if self._deadline is not None and time.monotonic() >= self._deadline and not is_float:
-                raise BudgetSpentError
-            metric = measure()
-            self._journal.append({"key": key, "size_bytes": size, "metric": metric})
-        # Asked again for a trial of the journal too: it costs nothing, and the user may have moved the limit.
-        satisfied = bool(self._evaluator.is_satisfied(metric if is_float else self.original_metric, metric))
-        trial = Trial(key, size, metric, satisfied)
-        self._done[key] = trial
-        self.trials.append(trial)
-        self._report(trial)
-        return trial
+    def _remembered(self, key: str) -> float | None:
+        return next((entry["metric"] for entry in self._journal.entries if entry.get("key") == key), None)
 
-    def _evaluate(self, config: QuantConfig) -> float:
-        plans = make_plan(self._planned.model.layers, config, self._planned.target)
-        layers = quantized_layers(self._planned.model, self._store.records(plans))
-        with tempfile.TemporaryDirectory(prefix="amct_lite_trial_") as folder:
-            form = fake_quant_form(self._planned, layers, Path(folder), "candidate_")
-            form.write()
-            return self._call(form.files)
+    def _outcome(self, trial: Trial) -> Outcome:
+        assert self.original is not None
+        return Outcome(trial.metric, trial.satisfied, trial.metric - self.original.metric)
 
-    def _call(self, files: ModelFiles) -> float:
-        # The evaluator's own exceptions pass through with their traceback: they are the user's to see.
-        weights = None if files.weights is None else str(files.weights)
-        metric: Any = self._evaluator.eval_model(str(files.model), weights, self._evaluator.evaluate_batch_num)
-        try:
-            value = float(metric)  # numpy arrays and torch tensors of one element convert too
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise EvaluatorError(
-                f"eval_model must return one number. Got {metric!r} instead.",
-                remedy="Return a float, for example the top-1 accuracy.",
-            ) from error
-        if math.isnan(value):
-            raise EvaluatorError(
-                "eval_model returned nan, which no test can compare.",
-                remedy="Return a finite number; for a model that gives no result return the worst value.",
-            )
-        return value
+    def _names(self, choice: Choice) -> tuple[str, ...]:
+        return tuple(unit.options[index].name for unit, index in zip(self._problem.units, choice, strict=True))
 
+    def _described(self, choices: Sequence[Choice]) -> str:
+        counts = Counter(self._names(choices[0])).most_common()
+        first = f"{self._problem.size_bytes(choices[0]):,} bytes ({', '.join(f'{n} x {name}' for name, n in counts)})"
+        return first if len(choices) == 1 else f"{first} and {len(choices) - 1} more"
 
-def config_of(planned: PlannedGraph, units: Sequence[Unit], choice: Choice) -> QuantConfig:
-    """The config that a choice stands for."""
-    plans = {plan.layer.name: plan for plan in planned.plans}
-    blocks = planned.config.layers
-    for unit, index in zip(units, choice, strict=True):
-        option = unit.options[index]
-        change = _with_ratio if unit.kind == "activation" else _with_weights
-        blocks.update({name: change(blocks[name], plans[name], option) for name in unit.layers})
-    rendered = {name: block.model_dump(exclude_none=True) for name, block in blocks.items()}
-    return QuantConfig.model_validate({**planned.config.to_document(), **rendered})
-
-
-def _with_weights(block: LayerConfig, plan: LayerPlan, option: Option) -> LayerConfig:
-    num_steps = None if option.value is None else int(option.value)
-    params = weight_params(plan, num_steps)
-    return block.model_copy(update={"quant_enable": not option.is_float, "weight_quant_params": params})
-
-
-def _with_ratio(block: LayerConfig, _plan: LayerPlan, option: Option) -> LayerConfig:
-    asked = block.activation_quant_params.nuq
-    assert asked is not None
-    nuq = None if option.value is None else asked.model_copy(update={"target_compression_ratio": option.value})
-    params = block.activation_quant_params.model_copy(update={"nuq": nuq})
-    return block.model_copy(update={"activation_quant_params": params})
-
-
-def config_key(config: QuantConfig) -> str:
-    """Digest of a config: the key of its trial."""
-    canonical = json.dumps(config.to_document(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    def _time_is_up(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline

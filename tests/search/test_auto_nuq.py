@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,14 @@ def search(folder, config_file, evaluator=None, **options):
 
 
 def digests(folder):
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+    return {path.name: hashlib.sha256(content_of(path)).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def content_of(path):
+    if path.suffix != ".jsonl":
+        return path.read_bytes()
+    # How long evaluations took is all that may differ.
+    return re.sub(rb'"seconds":[0-9.]+', b"", path.read_bytes())
 
 
 class Fixed(AutoNuqEvaluatorBase):
@@ -285,6 +293,10 @@ def test_too_few_calibration_batches_are_an_error_before_anything_is_evaluated(t
 
 
 def run_search_process(folder, config_file, kill_at):
+    return start_search_process(folder, config_file, kill_at).wait()
+
+
+def start_search_process(folder, config_file, kill_at):
     trace = folder / "trace"
     code = (
         "import sys, importlib.util\n"
@@ -299,7 +311,7 @@ def run_search_process(folder, config_file, kill_at):
     )
     environment = {**os.environ, "EVALUATIONS": str(trace), "KILL_AT": str(kill_at)}
     arguments = [str(EVALUATOR_FILE), str(MODEL_FILE), str(config_file), str(folder / "out")]
-    return subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=False).returncode
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment)
 
 
 @pytest.mark.slow
@@ -375,3 +387,16 @@ def test_an_equalized_and_balanced_network_is_searched_and_saved_alike(tmp_path,
         for file in (result.files["fake_quant_model"], again.files["fake_quant_model"])
     ]
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-4)
+
+
+def test_two_processes_share_the_work_of_one_search(tmp_path, config_file):
+    """Both end with the same result, and no model is evaluated twice."""
+    (tmp_path / "out").mkdir()
+    processes = [start_search_process(tmp_path, config_file, kill_at=-1) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    alone = search(tmp_path / "alone", config_file)
+    evaluations = len((tmp_path / "trace").read_text().splitlines())
+    # The float model and every trial of a search alone, once each.
+    assert evaluations == len(alone.trials)
+    for name in ("digits_deploy_model.onnx", "digits_auto_nuq_config.json", "record.txt"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
