@@ -32,10 +32,22 @@ SAVE_TYPES = ("Fakequant", "Deploy", "Both")
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of one model: an ONNX file, or a Caffe pair."""
+    """The files of one model: an ONNX file, or a Caffe pair.
+
+    Attributes:
+        model: The ONNX file, or the prototxt.
+        weights: The caffemodel.
+        external: The files with an ONNX file's external data.
+    """
 
     model: Path
     weights: Path | None = None
+    external: tuple[Path, ...] = ()
+
+    @property
+    def all_files(self) -> tuple[Path, ...]:
+        """What has to be there for the model to load."""
+        return (self.model, *(() if self.weights is None else (self.weights,)), *self.external)
 
     def by_kind(self, form: str) -> dict[str, Path]:
         """The files under their kinds, "{form}_model" and "{form}_weights"."""

@@ -27,6 +27,11 @@ class FileDigest:
         self._hexdigest: str | None = None
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The files."""
+        return tuple(file for file, _ in self._stamps)
+
+    @property
     def size_bytes(self) -> int:
         """Size of all files."""
         return sum(size for _, (size, _) in self._stamps)

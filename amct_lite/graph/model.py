@@ -81,6 +81,13 @@ class Model:
         """
         return self._digest if isinstance(self._digest, str) else self._digest.hexdigest()
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that it was loaded from, external data among them."""
+        if isinstance(self._digest, FileDigest):
+            return self._digest.files
+        return (self.path,) if self.weights_path is None else (self.path, self.weights_path)
+
     def layer(self, name: str) -> Layer:
         """Return the layer of that name.
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.errors import EvaluatorError, SearchError
+from amct_lite.errors import SearchError
 from amct_lite.export.save import ModelFiles
 from amct_lite.search.accuracy_test import AccuracyTest
+from amct_lite.search.sending import SentObject, send, sendable_error
 from amct_lite.workers import Jobs, open_workers
 
 __all__ = ["Evaluations", "Measured"]
@@ -25,7 +26,7 @@ __all__ = ["Evaluations", "Measured"]
 MAX_ATTEMPTS = 3
 
 Write = Callable[[Path], ModelFiles]
-"""Writes a model into an empty folder."""
+"""Writes a model into an empty folder; or says where it is already."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Evaluations(AbstractContextManager["Evaluations"]):
         self._parallel: Any = None
         self.at_once = 1
         if jobs is not None:
+            self._sent = None if jobs.backend == "threading" else send(test)
             self._start()
 
     def __exit__(
@@ -75,6 +77,9 @@ class Evaluations(AbstractContextManager["Evaluations"]):
         Args:
             models: Key -> what writes it.
 
+        Yields:
+            One evaluation for each.
+
         Raises:
             SearchError: Workers died again and again.
             EvaluatorError: The test did not return one number. Exceptions of the user's own code pass through.
@@ -87,7 +92,7 @@ class Evaluations(AbstractContextManager["Evaluations"]):
             for number, (key, write) in enumerate(models.items()):
                 folder = Path(scratch) / str(number)
                 folder.mkdir()
-                packed[key] = _Packed.of(write(folder))
+                packed[key] = _Packed(write(folder))
             yield from self._measure_by_workers(packed)
 
     def _measure_here(self, models: Mapping[str, Write]) -> Iterator[Measured]:
@@ -105,10 +110,11 @@ class Evaluations(AbstractContextManager["Evaluations"]):
         assert self._jobs is not None
         # Threads read the files that are there; other processes may be on other machines and get their content.
         here = self._jobs.backend == "threading"
+        test = self._test if here else self._sent
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 tasks = [
-                    joblib.delayed(_measure)(self._test, key, model if here else model.with_content())
+                    joblib.delayed(_measure)(test, key, model if here else model.with_content())
                     for key, model in packed.items()
                 ]
                 raised = None
@@ -149,15 +155,11 @@ class _Packed:
     files: ModelFiles
     content: Mapping[str, npt.NDArray[np.uint8]] | None = None
 
-    @classmethod
-    def of(cls, files: ModelFiles) -> "_Packed":
-        return cls(files)
-
     def with_content(self) -> "_Packed":
         folder = self.files.model.parent
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         # As arrays, which joblib maps into the memory of workers on this machine.
-        return _Packed(self.files, {str(path.relative_to(folder)): np.fromfile(path, np.uint8) for path in files})
+        content = {str(path.relative_to(folder)): np.fromfile(path, np.uint8) for path in self.files.all_files}
+        return _Packed(self.files, content)
 
     def unpack(self, folder: Path) -> ModelFiles:
         """The files in a folder of the worker's."""
@@ -187,31 +189,21 @@ class _RemoteTracebackError(Exception):
         return f"\n{self.args[0]}"
 
 
-def _measure(test: AccuracyTest, key: str, packed: _Packed) -> Measured | _Raised:
+def _measure(sent: AccuracyTest | SentObject, key: str, packed: _Packed) -> Measured | _Raised:
     try:
+        test: AccuracyTest = sent.received() if isinstance(sent, SentObject) else sent
         if packed.content is None:
             return _timed(test, key, packed.files)
         with tempfile.TemporaryDirectory(prefix="amct_lite_trial_", ignore_cleanup_errors=True) as folder:
             return _timed(test, key, packed.unpack(Path(folder)))
     except Exception as error:  # whatever the user's code raises
-        return _Raised(_sendable(error), traceback.format_exc())
+        return _Raised(sendable_error(error), traceback.format_exc())
 
 
 def _timed(test: AccuracyTest, key: str, files: ModelFiles) -> Measured:
     start = time.monotonic()
     metric = test.measure(files)
     return Measured(key, metric, time.monotonic() - start)
-
-
-def _sendable(error: Exception) -> Exception:
-    """The exception itself where it survives a pickle, else its name and text in one of ours."""
-    from joblib.externals import cloudpickle
-
-    try:
-        cloudpickle.loads(cloudpickle.dumps(error))
-    except Exception:  # an exception's own pickling may fail in any way
-        return EvaluatorError(f"The evaluator raised {type(error).__name__}: {error}")
-    return error
 
 
 def _worker_deaths(backend: str) -> tuple[type[BaseException], ...]:

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from amct_lite.export.save import ModelFiles, fake_quant_form
 from amct_lite.files.config import QuantConfig
 from amct_lite.files.record import LayerRecord
+from amct_lite.graph.model import Model
 from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.plan import make_plan
@@ -35,14 +37,9 @@ class NuqProblem:
         self._plans = {plan.layer.name: plan for plan in planned.plans}
 
     @property
-    def float_files(self) -> ModelFiles:
+    def model(self) -> Model:
         """See `Problem`."""
-        return ModelFiles(self.planned.model.path, self.planned.model.weights_path)
-
-    @property
-    def float_bytes(self) -> int:
-        """See `Problem`."""
-        return self.planned.model.size_bytes
+        return self.planned.model
 
     def key(self, choice: Choice) -> str:
         """See `Problem`."""
@@ -58,7 +55,8 @@ class NuqProblem:
         layers = quantized_layers(self.planned.model, self._store.records(plans))
         form = fake_quant_form(self.planned, layers, folder, "candidate_")
         form.write()
-        return form.files
+        beside = set(folder.iterdir()) - set(form.files.all_files)
+        return replace(form.files, external=tuple(sorted(beside)))
 
     def quantizes(self, choice: Choice) -> bool:
         """Whether at least one layer is quantized."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from amct_lite.export.save import ModelFiles
+from amct_lite.graph.model import Model
 from amct_lite.search.choices import Choice, Unit
 
 __all__ = ["Problem"]
@@ -19,13 +20,8 @@ class Problem(Protocol):
         ...
 
     @property
-    def float_files(self) -> ModelFiles:
+    def model(self) -> Model:
         """The float model."""
-        ...
-
-    @property
-    def float_bytes(self) -> int:
-        """What its file takes."""
         ...
 
     def key(self, choice: Choice) -> str:

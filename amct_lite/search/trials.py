@@ -3,11 +3,12 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from amct_lite.errors import EvaluatorError
+from amct_lite.export.save import ModelFiles
 from amct_lite.files.journal import Journal
 from amct_lite.progress import SearchProgress
 from amct_lite.search.accuracy_test import AccuracyTest
@@ -65,25 +66,32 @@ class TrialRunner:
 
     def _run(self, strategy: Strategy, evaluations: Evaluations) -> Stop:
         self._evaluate_float(evaluations, strategy)
-        while wanted := list(strategy.ask(evaluations.at_once)):
+        elsewhere = 0
+        # What other processes are at is asked for too, and what is asked for beyond it keeps this one busy.
+        while wanted := list(strategy.ask(evaluations.at_once + elsewhere)):
             if self._time_is_up() and any(self._remembered(self._problem.key(c)) is None for c in wanted):
                 return Stop.TIME
-            for choice, trial in self._evaluate(wanted, evaluations):
-                strategy.tell(choice, self._outcome(trial))
+            by_key = {self._problem.key(choice): choice for choice in wanted}
+            writes = {key: partial(self._problem.write, choice) for key, choice in by_key.items()}
+            self._measure(writes, by_key, evaluations, self._described(wanted))
+            known = {key: choice for key, choice in by_key.items() if self._remembered(key) is not None}
+            for key, choice in known.items():
+                strategy.tell(choice, self._outcome(self._trial(key, choice)))
+            elsewhere = len(by_key) - len(known)
         return Stop.DONE
 
     def _evaluate_float(self, evaluations: Evaluations, strategy: Strategy) -> None:
         """Evaluate the float model; with workers, what the strategy wants first goes along."""
         also = [] if evaluations.at_once == 1 or self._time_is_up() else strategy.ask(evaluations.at_once - 1)
-        writes: dict[str, Write] = {FLOAT_KEY: lambda _folder: self._problem.float_files}
-        writes.update({self._problem.key(choice): partial(self._problem.write, choice) for choice in also})
         by_key = {self._problem.key(choice): choice for choice in also}
-        for measured in self._measured(writes, evaluations, "the float model"):
-            self._remember(measured, by_key.get(measured.key))
+        writes: dict[str, Write] = {FLOAT_KEY: lambda _folder: self._float_files()}
+        writes.update({key: partial(self._problem.write, choice) for key, choice in by_key.items()})
+        while self._remembered(FLOAT_KEY) is None:
+            self._measure(writes, by_key, evaluations, "the float model")
         metric = self._remembered(FLOAT_KEY)
         assert metric is not None
         accepted = self._test.accepts(metric, metric)
-        self.original = Trial(FLOAT_KEY, (), self._problem.float_bytes, metric, accepted)
+        self.original = Trial(FLOAT_KEY, (), self._problem.model.size_bytes, metric, accepted)
         self._progress.original(self.original)
         if not accepted:
             raise EvaluatorError(
@@ -91,43 +99,44 @@ class TrialRunner:
                 remedy="Correct is_satisfied, so that a model as good as the float one passes.",
             )
 
-    def _evaluate(self, wanted: Sequence[Choice], evaluations: Evaluations) -> Iterator[tuple[Choice, Trial]]:
-        """The trials of some choices, from the journal or by evaluation; all of them are done at the end."""
-        by_key = {self._problem.key(choice): choice for choice in wanted}
-        writes: dict[str, Write] = {key: partial(self._problem.write, choice) for key, choice in by_key.items()}
-        for measured in self._measured(writes, evaluations, self._described(wanted)):
-            self._remember(measured, by_key[measured.key])
-        for key, choice in by_key.items():
+    def _measure(
+        self, writes: Mapping[str, Write], by_key: Mapping[str, Choice], evaluations: Evaluations, what: str
+    ) -> None:
+        """Evaluate what is neither in the journal nor another process's; wait a little where nothing is left."""
+        with contextlib.ExitStack() as claims:
+            own = {}
+            for key, write in writes.items():
+                if self._remembered(key) is None and self._journal.claim(key):
+                    claims.callback(self._journal.release, key)
+                    own[key] = write
+            # Between the look into the journal and the claim another process may have finished.
+            self._journal.refresh()
+            own = {key: write for key, write in own.items() if self._remembered(key) is None}
+            self._progress.trying(what if own else f"{what}, which another process is at")
+            for measured in evaluations.measure(own):
+                self._remember(measured, by_key.get(measured.key))
+        if not own and any(self._remembered(key) is None for key in writes):
+            time.sleep(POLL_SECONDS)
+        self._journal.refresh()
+
+    def _trial(self, key: str, choice: Choice) -> Trial:
+        if choice not in self.trials:
             metric = self._remembered(key)
             assert metric is not None and self.original is not None
             # Asked again for a trial of the journal too: it costs nothing, and the user may have moved the limit.
             satisfied = self._test.accepts(self.original.metric, metric)
-            trial = Trial(key, self._names(choice), self._problem.size_bytes(choice), metric, satisfied)
-            self.trials[choice] = trial
-            self._progress.trial(trial)
-            yield choice, trial
+            self.trials[choice] = Trial(key, self._names(choice), self._problem.size_bytes(choice), metric, satisfied)
+            self._progress.trial(self.trials[choice])
+        return self.trials[choice]
 
-    def _measured(self, writes: dict[str, Write], evaluations: Evaluations, what: str) -> Iterator[Measured]:
-        """Evaluate what is not in the journal; what another process is at is waited for."""
-        while left := {key: write for key, write in writes.items() if self._remembered(key) is None}:
-            with contextlib.ExitStack() as claims:
-                own = {}
-                for key, write in left.items():
-                    if self._journal.claim(key):
-                        claims.callback(self._journal.release, key)
-                        own[key] = write
-                # Between the look into the journal and the claim another process may have finished.
-                self._journal.refresh()
-                own = {key: write for key, write in own.items() if self._remembered(key) is None}
-                self._progress.trying(what if own else f"{what}, which another process is at")
-                yield from evaluations.measure(own)
-            if len(own) < len(left):
-                time.sleep(POLL_SECONDS)
-                self._journal.refresh()
+    def _float_files(self) -> ModelFiles:
+        model = self._problem.model
+        others = tuple(file for file in model.files if file not in (model.path, model.weights_path))
+        return ModelFiles(model.path, model.weights_path, others)
 
     def _remember(self, measured: Measured, choice: Choice | None) -> None:
         entry: dict[str, Any] = {"key": measured.key, "metric": measured.metric, "seconds": round(measured.seconds, 3)}
-        entry["size_bytes"] = self._problem.float_bytes if choice is None else self._problem.size_bytes(choice)
+        entry["size_bytes"] = self._problem.model.size_bytes if choice is None else self._problem.size_bytes(choice)
         if choice is not None:
             entry["options"] = list(self._names(choice))
         self._journal.append(entry)

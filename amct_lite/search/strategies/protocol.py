@@ -27,7 +27,8 @@ class Outcome:
 class Strategy(Protocol):
     """A way to search. It holds no model and no file: choices go out, outcomes come in.
 
-    The search asks, evaluates all that it got (at once where there are workers), tells every outcome, and asks again.
+    The search asks, evaluates what it got (at once where there are workers), tells the outcomes, and asks again. An
+    outcome may be missing for some rounds where another process works on it.
     """
 
     def ask(self, count: int) -> Sequence[Choice]:
@@ -37,7 +38,8 @@ class Strategy(Protocol):
             count: How many can be evaluated at once.
 
         Returns:
-            At least one and at most `count` choices that were not told yet; none where the strategy is done.
+            At least one and at most `count` choices that were not told yet, those that were asked for before and
+            are still missing first; none where the strategy is done.
         """
         ...
 
