@@ -74,10 +74,7 @@ class TrialRunner:
             by_key = {self._problem.key(choice): choice for choice in wanted}
             writes = {key: partial(self._problem.write, choice) for key, choice in by_key.items()}
             self._measure(writes, by_key, evaluations, self._described(wanted))
-            known = {key: choice for key, choice in by_key.items() if self._remembered(key) is not None}
-            for key, choice in known.items():
-                strategy.tell(choice, self._outcome(self._trial(key, choice)))
-            elsewhere = len(by_key) - len(known)
+            elsewhere = len(by_key) - self._tell(strategy, by_key)
         return Stop.DONE
 
     def _evaluate_float(self, evaluations: Evaluations, strategy: Strategy) -> None:
@@ -98,6 +95,14 @@ class TrialRunner:
                 f"is_satisfied({metric!r}, {metric!r}) is False: the evaluator refuses the float model.",
                 remedy="Correct is_satisfied, so that a model as good as the float one passes.",
             )
+        self._tell(strategy, by_key)
+
+    def _tell(self, strategy: Strategy, by_key: Mapping[str, Choice]) -> int:
+        """Tell what is known of some choices, and return of how many."""
+        known = [(key, choice) for key, choice in by_key.items() if self._remembered(key) is not None]
+        for key, choice in known:
+            strategy.tell(choice, self._outcome(self._trial(key, choice)))
+        return len(known)
 
     def _measure(
         self, writes: Mapping[str, Write], by_key: Mapping[str, Choice], evaluations: Evaluations, what: str

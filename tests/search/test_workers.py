@@ -149,7 +149,7 @@ def assert_each_trial_was_journalled_once(folder):
 def test_workers_that_die_again_and_again_end_the_search_with_advice(tmp_path, config_file):
     folder = tmp_path / "out"
     folder.mkdir()
-    with pytest.raises(SearchError, match=r"worker of the backend 'loky' died 3 times.*goes on where it stopped"):
+    with pytest.raises(SearchError, match=r"(?s)worker of the backend 'loky' died 3 times.*goes on where it stopped"):
         search(folder, config_file, DigitsEvaluator(folder, die_at="always"), n_jobs=2)
 
 
