@@ -63,7 +63,8 @@ def run_auto_nuq(
     frontier = build_frontier(units)
     frontier = frontier.only([problem.quantizes(frontier.choice(point)) for point in range(len(frontier))])
     objective = options.objective_for(units)
-    strategy = make_strategy(options.strategy, StrategyTask(units, frontier, objective, options.max_evaluations - 1))
+    task = StrategyTask(units, frontier, objective, options.max_evaluations - 1, problem.quantizes)
+    strategy = make_strategy(options.strategy, task)
     test = NuqTest(nuq_evaluator)
     journal = Journal(_file(folder, planned, "auto_nuq_journal.jsonl"), _keys(planned, statistics, nuq_evaluator))
     with SearchProgress(total=options.max_evaluations) as progress:

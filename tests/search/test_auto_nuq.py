@@ -106,6 +106,29 @@ def test_the_saved_model_is_the_one_that_was_evaluated(tmp_path, config_file):
     assert saved == result.metric
 
 
+@pytest.mark.parametrize(
+    ("strategy", "package"),
+    [("BinarySearch", "numpy"), ("tpe", "optuna"), ("nsga2", "optuna"), ("ddpg", "stable_baselines3")],
+)
+def test_other_strategies_find_a_model_too_and_go_on_from_the_journal(tmp_path, config_file, strategy, package):
+    pytest.importorskip(package, reason=f"needs {package}")
+    result = search(tmp_path / "out", config_file, strategy=strategy, max_evaluations=12)
+    assert result.satisfied
+    assert 2 <= len(result.trials) <= 12
+    assert len({trial.key for trial in result.trials}) == len(result.trials)
+    assert result.size_bytes <= (1.0 if strategy == "BinarySearch" else 0.8) * result.uniform_bytes
+
+    class Spent(type(load_evaluator())):
+        def eval_model(self, model_file, weights_file, batch_num):
+            raise AssertionError("evaluated again")
+
+        def fingerprint(self):
+            return load_evaluator().fingerprint()
+
+    again = search(tmp_path / "out", config_file, Spent(), strategy=strategy, max_evaluations=12)
+    assert again.trials == result.trials
+
+
 def test_the_final_config_and_record_give_the_same_models_through_the_other_verbs(tmp_path, config_file):
     result = search(tmp_path / "out", config_file)
     graph = amct.init(result.files["config"], MODEL_FILE, None, result.files["record"])
