@@ -153,6 +153,13 @@ def test_the_best_metric_within_the_bytes_is_at_least_the_frontiers(name, greate
         assert max(seen.metric for seen in evaluator.seen.values()) >= evaluator.seen[predicted_best].metric
 
 
+@pytest.mark.parametrize("name", [marked(name) for name in PACKAGES])
+def test_bytes_into_which_nothing_fits_end_it_with_advice(name):
+    strategy = make_strategy(name, task_of(0, Goal.BEST, share=0.01))
+    assert strategy.ask(1) == []
+    assert "Not even the smallest choice fits into" in strategy.outlook
+
+
 @pytest.mark.parametrize("name", [marked(name) for name, goals in STRATEGIES.items() if Goal.FRONT in goals])
 def test_a_front_spans_the_sizes(name):
     task, evaluator = task_of(0, Goal.FRONT, max_trials=40), evaluator_of(0)

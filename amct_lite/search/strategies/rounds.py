@@ -49,6 +49,8 @@ class RoundsStrategy:
         """
         self._sampler, self._task, self._round_size = sampler, task, round_size
         self._max_trials = task.max_trials if max_trials is None else min(max_trials, task.max_trials)
+        # Options are ordered by bytes, the smallest first.
+        self._nothing_fits = task.excess_bytes((0,) * len(task.units)) > 0
         self._known: dict[Choice, Outcome] = {}
         self._asked: list[Choice] = []
         self._samples: list[Choice] = []
@@ -74,6 +76,8 @@ class RoundsStrategy:
     @property
     def outlook(self) -> str:
         """See `Strategy`."""
+        if self._nothing_fits:
+            return f"Not even the smallest choice fits into {self._task.objective.max_bytes:,} bytes: allow more."
         if len(self.trials) == self._task.num_choices:
             return ""
         if self._fruitless_rounds == FRUITLESS_ROUNDS:
@@ -83,7 +87,7 @@ class RoundsStrategy:
     @property
     def _is_done(self) -> bool:
         most = min(self._max_trials, self._task.num_choices)
-        return len(self._asked) >= most or self._fruitless_rounds == FRUITLESS_ROUNDS
+        return self._nothing_fits or len(self._asked) >= most or self._fruitless_rounds == FRUITLESS_ROUNDS
 
     def _missing(self) -> list[Choice]:
         # Rounds are small and come one after the other, so only the last one can have gaps.
