@@ -21,7 +21,7 @@ from amct_lite.learn.reward import Reward
 from amct_lite.learn.roll_out import Observation, RollOut, RollOuts
 from amct_lite.search.choices import Choice
 from amct_lite.search.strategies.protocol import Outcome
-from amct_lite.search.strategies.rounds import RoundsStrategy
+from amct_lite.search.strategies.sampled import SampledStrategy
 from amct_lite.search.strategies.task import StrategyTask, starting_choices
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class BitAllocation:
             raise ParameterError(f"The 'nb_rlouts' parameter must be an int >= 1. Got {self.nb_rlouts!r} instead.")
 
 
-def ddpg(task: StrategyTask, parameters: BitAllocation | None = None) -> RoundsStrategy:
+def ddpg(task: StrategyTask, parameters: BitAllocation | None = None) -> SampledStrategy:
     """The strategy.
 
     Args:
@@ -82,7 +82,7 @@ def ddpg(task: StrategyTask, parameters: BitAllocation | None = None) -> RoundsS
     parameters = parameters or BitAllocation()
     num_roll_outs = min(parameters.nb_rlouts, task.max_trials)
     agent = _AgentSampler(task, parameters, num_roll_outs)
-    return RoundsStrategy(agent, task, round_size=ROUND_SIZE, max_trials=num_roll_outs)
+    return SampledStrategy(agent, task, round_size=ROUND_SIZE, max_trials=num_roll_outs)
 
 
 class _AgentSampler:

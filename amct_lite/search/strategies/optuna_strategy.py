@@ -16,7 +16,7 @@ from amct_lite.errors import OptionalDependencyError
 from amct_lite.search.choices import Choice, choice_bytes
 from amct_lite.search.objective import Goal
 from amct_lite.search.strategies.protocol import Outcome
-from amct_lite.search.strategies.rounds import RoundsStrategy
+from amct_lite.search.strategies.sampled import SampledStrategy
 from amct_lite.search.strategies.task import StrategyTask, starting_choices
 
 if TYPE_CHECKING:
@@ -37,17 +37,17 @@ MOST_POPULATION = 50
 FAR = 1e30
 
 
-def tpe(task: StrategyTask) -> RoundsStrategy:
+def tpe(task: StrategyTask) -> SampledStrategy:
     """Tree-structured Parzen estimators: fewest bytes of what satisfies, or the best metric within the bytes.
 
     Raises:
         OptionalDependencyError: Optuna is not installed.
     """
     sampler = _optuna().samplers.TPESampler(n_startup_trials=TPE_STARTS, seed=0)
-    return RoundsStrategy(_OptunaSampler(task, sampler, TPE_STARTS, both=False), task, round_size=TPE_ROUND_SIZE)
+    return SampledStrategy(_OptunaSampler(task, sampler, TPE_STARTS, both=False), task, round_size=TPE_ROUND_SIZE)
 
 
-def nsga2(task: StrategyTask) -> RoundsStrategy:
+def nsga2(task: StrategyTask) -> SampledStrategy:
     """NSGA-II over bytes and metric; a round is a generation, and half of the first one lies on the frontier.
 
     Raises:
@@ -55,7 +55,7 @@ def nsga2(task: StrategyTask) -> RoundsStrategy:
     """
     population = min(max(task.max_trials // GENERATIONS, LEAST_POPULATION), MOST_POPULATION)
     sampler = _optuna().samplers.NSGAIISampler(population_size=population, seed=0)
-    return RoundsStrategy(_OptunaSampler(task, sampler, population // 2, both=True), task, round_size=population)
+    return SampledStrategy(_OptunaSampler(task, sampler, population // 2, both=True), task, round_size=population)
 
 
 class _OptunaSampler:

@@ -11,7 +11,7 @@ from amct_lite.search.choices import Choice
 from amct_lite.search.strategies.protocol import Outcome
 from amct_lite.search.strategies.task import StrategyTask
 
-__all__ = ["RoundsStrategy", "Sampler"]
+__all__ = ["SampledStrategy", "Sampler"]
 
 # A sampler may repeat itself: so many samples are drawn in a round for each choice that is wanted,
 SAMPLES_A_CHOICE = 5
@@ -35,7 +35,7 @@ class Sampler(Protocol):
         ...
 
 
-class RoundsStrategy:
+class SampledStrategy:
     """See the module; a `Strategy`."""
 
     def __init__(self, sampler: Sampler, task: StrategyTask, *, round_size: int, max_trials: int | None = None) -> None:

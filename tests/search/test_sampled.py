@@ -6,7 +6,7 @@ from amct_lite.search.choices import Option, Unit
 from amct_lite.search.frontier import build_frontier
 from amct_lite.search.objective import Objective
 from amct_lite.search.strategies.protocol import Outcome
-from amct_lite.search.strategies.rounds import FRUITLESS_ROUNDS, RoundsStrategy
+from amct_lite.search.strategies.sampled import FRUITLESS_ROUNDS, SampledStrategy
 from amct_lite.search.strategies.task import StrategyTask, starting_choices
 
 UNITS = [Unit("u", "weight", ("u",), tuple(Option(str(i), i + 1, 9.0 - i) for i in range(9)))]
@@ -35,7 +35,7 @@ def outcome(choice):
 
 def test_repeats_are_answered_from_what_was_told_and_learned_in_the_order_of_the_samples():
     sampler = Scripted((1,), (1,), (2,), (2,), (1,), (3,), (4,), (5,))
-    strategy = RoundsStrategy(sampler, task(), round_size=2)
+    strategy = SampledStrategy(sampler, task(), round_size=2)
     assert strategy.ask(5) == [(1,), (2,)]
     strategy.tell((2,), outcome((2,)))
     assert strategy.ask(5) == [(1,)]
@@ -51,7 +51,7 @@ def test_repeats_are_answered_from_what_was_told_and_learned_in_the_order_of_the
 
 def test_what_is_not_worth_a_trial_is_learned_without_an_outcome():
     sampler = Scripted((8,), (6,), (1,))
-    strategy = RoundsStrategy(sampler, task(max_bytes=5), round_size=1)
+    strategy = SampledStrategy(sampler, task(max_bytes=5), round_size=1)
     assert strategy.ask(1) == [(1,)]
     strategy.tell((1,), outcome((1,)))
     assert strategy.ask(1) == []
@@ -60,7 +60,7 @@ def test_what_is_not_worth_a_trial_is_learned_without_an_outcome():
 
 def test_a_sampler_that_repeats_itself_is_left_and_the_outlook_says_so():
     sampler = Scripted((1,))
-    strategy = RoundsStrategy(sampler, task(), round_size=2)
+    strategy = SampledStrategy(sampler, task(), round_size=2)
     strategy.ask(2)
     strategy.tell((1,), outcome((1,)))
     assert strategy.ask(2) == []
@@ -70,7 +70,7 @@ def test_a_sampler_that_repeats_itself_is_left_and_the_outlook_says_so():
 
 @pytest.mark.parametrize("max_trials", [1, 3, 4])
 def test_the_last_round_is_as_short_as_the_budget(max_trials):
-    strategy = RoundsStrategy(Scripted(*((i,) for i in range(9))), task(max_trials), round_size=3)
+    strategy = SampledStrategy(Scripted(*((i,) for i in range(9))), task(max_trials), round_size=3)
     told = []
     while wanted := strategy.ask(2):
         told += wanted
