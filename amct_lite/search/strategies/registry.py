@@ -7,6 +7,8 @@ from amct_lite.errors import ParameterError
 from amct_lite.search.choices import Unit
 from amct_lite.search.frontier import Frontier
 from amct_lite.search.objective import Goal, Objective
+from amct_lite.search.strategies.best_within_bytes import best_within_bytes
+from amct_lite.search.strategies.front import whole_front
 from amct_lite.search.strategies.protocol import Strategy
 from amct_lite.search.strategies.smallest import smallest_that_satisfies
 
@@ -38,6 +40,16 @@ def _frontier_strategy(task: StrategyTask) -> Strategy:
 
 _BY_GOAL: dict[Goal, Callable[[StrategyTask], Strategy]] = {
     Goal.SMALLEST: lambda task: smallest_that_satisfies(task.units, task.frontier, task.max_trials),
+    Goal.BEST: lambda task: best_within_bytes(
+        task.units,
+        task.frontier,
+        task.objective.max_bytes or 0,
+        task.max_trials,
+        greater_is_better=task.objective.greater_is_better,
+    ),
+    Goal.FRONT: lambda task: whole_front(
+        task.units, task.frontier, task.max_trials, greater_is_better=task.objective.greater_is_better
+    ),
 }
 
 STRATEGIES: dict[str, Callable[[StrategyTask], Strategy]] = {
