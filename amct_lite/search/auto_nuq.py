@@ -23,7 +23,7 @@ from amct_lite.search.outcome import save_outcome
 from amct_lite.search.result import SearchResult
 from amct_lite.search.search_calibration import SearchCalibration, calibrate_for_search, refuse_samples
 from amct_lite.search.search_options import SearchOptions
-from amct_lite.search.strategies.registry import StrategyTask, make_strategy
+from amct_lite.search.strategies.registry import STRATEGIES, StrategyTask
 from amct_lite.search.trials import TrialRunner
 from amct_lite.version import VERSION
 
@@ -60,7 +60,8 @@ def run_auto_nuq(
     frontier = build_frontier(units)
     frontier = frontier.only([problem.quantizes(frontier.choice(point)) for point in range(len(frontier))])
     objective = options.objective_for(units)
-    strategy = make_strategy(options.strategy, StrategyTask(units, frontier, objective, options.max_evaluations - 1))
+    task = StrategyTask(units, frontier, objective, options.max_evaluations - 1)
+    strategy = STRATEGIES[options.strategy](task)
     test = NuqTest(nuq_evaluator)
     journal = Journal(_file(folder, planned, "auto_nuq_journal.jsonl"), _keys(planned, calibration, nuq_evaluator))
     with SearchProgress(total=options.max_evaluations) as progress:

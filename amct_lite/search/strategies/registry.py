@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from amct_lite.errors import ParameterError
 from amct_lite.search.choices import Unit
 from amct_lite.search.frontier import Frontier
 from amct_lite.search.objective import Goal, Objective
@@ -12,7 +11,7 @@ from amct_lite.search.strategies.front import whole_front
 from amct_lite.search.strategies.protocol import Strategy
 from amct_lite.search.strategies.smallest import smallest_that_satisfies
 
-__all__ = ["DEFAULT_STRATEGY", "STRATEGIES", "StrategyTask", "make_strategy"]
+__all__ = ["DEFAULT_STRATEGY", "STRATEGIES", "StrategyTask"]
 
 DEFAULT_STRATEGY = "frontier"
 
@@ -56,14 +55,3 @@ STRATEGIES: dict[str, Callable[[StrategyTask], Strategy]] = {
     DEFAULT_STRATEGY: _frontier_strategy,
 }
 """What makes a strategy of each name."""
-
-
-def make_strategy(name: str, task: StrategyTask) -> Strategy:
-    """The strategy of a name.
-
-    Raises:
-        ParameterError: There is none.
-    """
-    if name not in STRATEGIES:
-        raise ParameterError(f"The 'strategy' parameter must be one of {', '.join(STRATEGIES)}. Got {name!r} instead.")
-    return STRATEGIES[name](task)
