@@ -43,6 +43,9 @@ from amct_lite.uniform.grid import dequantize, quantize
 
 __all__ = ["MixedStore", "build_mixed_units", "searches_mixed"]
 
+# Samples on which a layer's share in the network's output is measured: every metric corrects it later.
+COMPARED_SAMPLES = 16
+
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 
@@ -115,7 +118,7 @@ class _OptionBuilder:
         self._blocks = planned.config.layers
         self._nodes = {node.name: node for node in self._model.ir.graph}
         self._stream = Stream(self._model.ir, feeds)
-        self._change = OutputChange(self._model, feeds)
+        self._change = OutputChange(self._model, feeds, max_samples=COMPARED_SAMPLES)
         self._plans = {name: self._plans_under(name) for name in self._all_names()}
         self._moments: dict[tuple[str, Grid | None], SecondMoments] = {}
 
