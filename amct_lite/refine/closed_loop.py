@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
-from amct_lite.codebook.least_squares import output_power
+from amct_lite.codebook.held_out import held_out_damping
 from amct_lite.codebook.output_levels import LevelsAndBounds, OutputResponse, levels_for_output
 from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
 from amct_lite.codebook.specification import CodebookSpec
@@ -29,9 +29,10 @@ from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.weight_rows import from_rows, to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.level_response import layer_response, sum_of
-from amct_lite.refine.moments import input_moments
+from amct_lite.refine.moments import fold_moments
 from amct_lite.refine.output_statistics import output_deviations, re_estimated_factors
 from amct_lite.refine.samples import Feed
+from amct_lite.refine.shared_weights import shared_moments
 from amct_lite.refine.stream import Stream
 from amct_lite.refine.uniform_weights import UniformRows, fit_uniform_rows
 from amct_lite.types import Grid, Layer
@@ -43,8 +44,8 @@ Progress = Callable[[int, int], None]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
-# A layer whose output is weaker than this share of another's, with the same weight, is taken for silent.
-LEAST_POWER = 1e-9
+# Weights on a uniform grid: 0.03, 0.1 and 0.3 gave KL 0.0039, 0.0036, 0.0039 on SqueezeNet 1.1 at 8 bits.
+UNIFORM_DAMPING = 0.1
 
 
 def refine_layers(
@@ -149,8 +150,9 @@ class _ClosedLoop:
             self._fit_uniform(plan, plan.weight_params, tied)
 
     def _fit_uniform(self, plan: LayerPlan, params: ArqParams, tied: Sequence[LayerPlan]) -> None:
-        layer, record, moments = plan.layer, self.records[plan.layer.name], self._moments(plan.layer)
-        rows = self._uniform_rows(plan, params, moments, tied)
+        layer, record, folds = plan.layer, self.records[plan.layer.name], self._folds(plan.layer)
+        moments = mean_of(folds)
+        rows = self._uniform_rows(plan, params, folds, tied)
         if params.batch_norm_reestimation and not tied and rows.scales.size > 1:
             rows = dataclasses.replace(rows, scales=(rows.scales * self._re_estimated(layer, rows)).astype(np.float32))
         bias = self._bias(layer, rows.decode(), moments)
@@ -165,7 +167,7 @@ class _ClosedLoop:
         )
 
     def _uniform_rows(
-        self, plan: LayerPlan, params: ArqParams, moments: SecondMoments, tied: Sequence[LayerPlan]
+        self, plan: LayerPlan, params: ArqParams, folds: Sequence[SecondMoments], tied: Sequence[LayerPlan]
     ) -> UniformRows:
         """The rows of a uniform weight, once for all layers that share it."""
         weight = plan.layer.weight
@@ -176,11 +178,13 @@ class _ClosedLoop:
                 rows = to_rows(self._model.weight(weight), plan.layer)
                 self._uniform[weight] = UniformRows.nearest(rows, scales, params.num_bits)
             else:
-                target, targets = self._target(plan.layer, moments, tied)
-                quadratic = damped(targets.quadratic, targets.damping)
-                self._uniform[weight] = fit_uniform_rows(
-                    target.reshape(len(quadratic), -1, target.shape[1]), quadratic, params, channel_wise=scales.size > 1
-                )
+                own = self._weight_by_groups(plan.layer, len(folds[0].quadratic))
+                everywhere = [folds, *(self._folds(one.layer) for one in tied)]
+                halves = shared_moments(own, everywhere, centred=self._takes_bias(plan.layer))
+                targets = mean_of(halves)
+                target = asymmetric_target(own, targets, held_out_damping(own, halves))
+                quadratic = damped(targets.quadratic, max(targets.damping, UNIFORM_DAMPING))
+                self._uniform[weight] = fit_uniform_rows(target, quadratic, params, channel_wise=scales.size > 1)
         return self._uniform[weight]
 
     def _re_estimated(self, layer: Layer, rows: UniformRows) -> Float64Array:
@@ -215,8 +219,12 @@ class _ClosedLoop:
         )
 
     def _moments(self, layer: Layer) -> SecondMoments:
+        return mean_of(self._folds(layer))
+
+    def _folds(self, layer: Layer) -> tuple[SecondMoments, ...]:
+        """The moments of the layer's inputs, by halves of the samples."""
         inputs = LayerInputs.of_node(layer, self._editor.node_of(layer))
-        return input_moments(inputs, self._input_pairs(layer), seed=self._model.layers.index(layer))
+        return fold_moments(inputs, self._input_pairs(layer), seed=self._model.layers.index(layer))
 
     def _input_pairs(self, layer: Layer) -> Iterator[tuple[Array, Array]]:
         """The layer's input in the float network, and in the quantized one as the graph now has it."""
@@ -250,23 +258,22 @@ class _ClosedLoop:
         self, layer: Layer, moments: SecondMoments, tied: Sequence[LayerPlan]
     ) -> tuple[Float64Array, SecondMoments]:
         """The rows that serve the quantized inputs of all layers that share a weight, and the moments of those."""
+        weight = self._weight_by_groups(layer, len(moments.quadratic))
+        everywhere = [(moments,), *((self._moments(plan.layer),) for plan in tied)]
+        (targets,) = shared_moments(weight, everywhere, centred=self._takes_bias(layer))
+        return asymmetric_target(weight, targets, targets.damping).reshape(-1, weight.shape[2]), targets
+
+    def _weight_by_groups(self, layer: Layer, groups: int) -> Float64Array:
+        """The float weight, shape (groups, rows, K)."""
         assert layer.weight is not None
         rows = to_rows(self._model.weight(layer.weight), layer)
-        weight = rows.astype(np.float64).reshape(len(moments.quadratic), -1, rows.shape[1])
-        everywhere = [moments, *(self._moments(plan.layer) for plan in tied)]
-        if self._takes_bias(layer):
-            everywhere = [each.centred() for each in everywhere]
-        targets = mean_of(everywhere, _importances(weight, everywhere) if tied else None)
-        return asymmetric_target(weight, targets, targets.damping).reshape(rows.shape), targets
+        return rows.astype(np.float64).reshape(groups, -1, rows.shape[1])
 
     def _bias(self, layer: Layer, quantized_rows: Float32Array, moments: SecondMoments) -> Float32Array | None:
         """The bias with which the layer's mean output is the float network's: b + W E[z] - Q E[x]."""
         if not self._takes_bias(layer):
             return None
-        assert layer.weight is not None
-        groups = len(moments.quadratic)
-        rows = to_rows(self._model.weight(layer.weight), layer)
-        weight = rows.astype(np.float64).reshape(groups, -1, rows.shape[1])
+        weight = self._weight_by_groups(layer, len(moments.quadratic))
         quantized = quantized_rows.astype(np.float64).reshape(weight.shape)
         shift = weight @ moments.float_mean[:, :, None] - quantized @ moments.quantized_mean[:, :, None]
         own = 0.0 if layer.bias is None else self._model.weight(layer.bias).reshape(-1)
@@ -278,10 +285,3 @@ class _ClosedLoop:
             return False
         node = self._editor.node_of(layer)
         return layer.bias is not None or len(node.inputs) < 3 or node.inputs[2] is None
-
-
-def _importances(weight: Float64Array, moments: Sequence[SecondMoments]) -> list[float]:
-    """One over the power of each layer's output: layers that share a weight count by their relative errors."""
-    powers = [output_power(weight, each.quadratic) for each in moments]
-    least = LEAST_POWER * max(powers)
-    return [1.0 / max(power, least) if least > 0.0 else 1.0 for power in powers]

@@ -91,7 +91,7 @@ def _refuse_refinement(planned: PlannedGraph) -> None:
                 layer=plan.layer.name,
                 remedy='Set wts_algo to "arq_quantize", or give the whole network codebooks with `compress`.',
             )
-        if plan.uses_samples:
+        if plan.needs_samples:
             raise ConfigError(
                 f"The search works from one sweep, and this layer is refined on samples ({plan.sample_use}).",
                 layer=plan.layer.name,
