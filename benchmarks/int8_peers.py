@@ -118,13 +118,11 @@ PER_CHANNEL: Mapping[str, Peer | Ours] = {
     "quark AdaRound": Peer("quark", {"algorithms": ["AdaRound"]}),
     "quark AdaQuant": Peer("quark", {"algorithms": ["AdaQuant"]}),
     "amct_lite": Ours(),
-    "amct_lite, rounding nearest": Ours({"rounding": "nearest"}),
-    "amct_lite ifmr, rounding nearest": Ours({"rounding": "nearest"}, {"act_algo": "ifmr"}),
-    "amct_lite, layers' inputs alone": Ours(config={"integer_operators": []}),
-    "amct_lite, rounding nearest, layers' inputs alone": Ours(
-        {"rounding": "nearest"}, config={"integer_operators": []}
-    ),
-    "amct_lite ifmr, rounding nearest, layers' inputs alone": Ours(
+    "amct_lite, nearest": Ours({"rounding": "nearest"}),
+    "amct_lite ifmr, nearest": Ours({"rounding": "nearest"}, {"act_algo": "ifmr"}),
+    "amct_lite, layers' inputs": Ours(config={"integer_operators": []}),
+    "amct_lite, nearest, layers' inputs": Ours({"rounding": "nearest"}, config={"integer_operators": []}),
+    "amct_lite ifmr, nearest, layers' inputs": Ours(
         {"rounding": "nearest"}, {"act_algo": "ifmr"}, {"integer_operators": []}
     ),
 }
@@ -137,10 +135,8 @@ PER_TENSOR: Mapping[str, Peer | Ours] = {
     "quark CLE, per tensor": Peer("quark", {"algorithms": ["CLE"]}, per_channel=False),
     "amct_lite, per tensor": Ours(per_channel=False),
     "amct_lite, scale_algo mse, per tensor": Ours({"scale_algo": "mse"}, per_channel=False),
-    "amct_lite, rounding nearest, per tensor": Ours({"rounding": "nearest"}, per_channel=False),
-    "amct_lite ifmr, rounding nearest, per tensor": Ours(
-        {"rounding": "nearest"}, {"act_algo": "ifmr"}, per_channel=False
-    ),
+    "amct_lite, nearest, per tensor": Ours({"rounding": "nearest"}, per_channel=False),
+    "amct_lite ifmr, nearest, per tensor": Ours({"rounding": "nearest"}, {"act_algo": "ifmr"}, per_channel=False),
 }
 ROWS = {**PER_CHANNEL, **PER_TENSOR}
 
