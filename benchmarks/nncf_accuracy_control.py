@@ -5,8 +5,8 @@
     PYTHON benchmarks/nncf_accuracy_control.py DATA QUANTIZED_MODEL OPTIONS
 
 DATA is a `.npz` file: `calibration` and `images`, inputs of the network, and `accepted`, which classes are right for
-each image. The last line that it prints is JSON: evaluations of the whole validation set, bytes of the weights, and the
-drop.
+each image (-1 fills up). The last line that it prints is JSON: evaluations of the whole validation set, bytes of the
+weights, and the drop.
 """
 
 import json
@@ -40,7 +40,7 @@ class Validation:
         for start in range(0, len(indices), 25):
             batch = self.images[indices[start : start + 25]]
             outputs += list(session.run(None, {name: batch})[0].reshape(len(batch), -1))
-        right = [bool(self.accepted[i][int(np.argmax(o))]) for i, o in zip(indices, outputs, strict=True)]
+        right = [int(np.argmax(o)) in self.accepted[i] for i, o in zip(indices, outputs, strict=True)]
         return float(np.mean(right)), outputs
 
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from amct_lite.search.choices import Choice, Unit
 from amct_lite.search.frontier import Frontier, build_frontier
 from amct_lite.search.sensitivity import learn_sensitivities
+from amct_lite.search.strategies.proposals import ROUND_POINTS, ROUND_SIZE, remembered_rounds, sizes_of
 from amct_lite.search.strategies.protocol import Outcome
 from amct_lite.search.strategies.replayed import Look, ReplayedStrategy
-from amct_lite.search.strategies.rounds import ROUND_POINTS, ROUND_SIZE, remembered_rounds, sizes_of
 
 __all__ = ["best_within_bytes"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from amct_lite.search.choices import Choice, Unit, choice_bytes
 from amct_lite.search.frontier import Frontier, build_frontier
 from amct_lite.search.sensitivity import learn_sensitivities
+from amct_lite.search.strategies.proposals import ROUND_POINTS, ROUND_SIZE, remembered_rounds
 from amct_lite.search.strategies.protocol import Outcome
 from amct_lite.search.strategies.replayed import Look, ReplayedStrategy
-from amct_lite.search.strategies.rounds import ROUND_POINTS, ROUND_SIZE, remembered_rounds
 
 __all__ = ["whole_front"]
 

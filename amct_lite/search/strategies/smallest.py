@@ -18,9 +18,9 @@ import numpy as np
 from amct_lite.search.choices import Choice, Unit, choice_bytes
 from amct_lite.search.frontier import Frontier, build_frontier
 from amct_lite.search.sensitivity import learn_sensitivities
+from amct_lite.search.strategies.proposals import ROUND_POINTS, ROUND_SIZE, remembered_rounds, sizes_of, steps_down
 from amct_lite.search.strategies.protocol import Outcome
 from amct_lite.search.strategies.replayed import Look, ReplayedStrategy
-from amct_lite.search.strategies.rounds import ROUND_POINTS, ROUND_SIZE, remembered_rounds, sizes_of, steps_down
 
 __all__ = ["bisect_frontier", "propose_round", "refine_in_groups", "smallest_that_satisfies"]
 
