@@ -3,7 +3,7 @@
 100 networks of 12 layers (20 for ddpg), each with the options of 2, 4, 8 and 32 bits (`benchmarks.synthetic_networks`):
 the predicted errors that strategies start from are off by a factor of about 1.6 a layer, and the test allows the metric
 to fall by 0.5 to 3 %. The float model's evaluation is counted. Needs the extras `optuna` and `train`. Command, from the
-checkout's root, MINUTES minutes:
+checkout's root, 4 minutes of CPU time:
 
     python -m benchmarks.search_synthetic
 """

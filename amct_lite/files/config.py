@@ -22,6 +22,7 @@ from amct_lite.files.activation_params import (
     FloatActivationParams,
     IfmrParams,
     MinMaxParams,
+    MseParams,
     NuqActivationParams,
 )
 from amct_lite.files.codebook_params import CodebookParams
@@ -38,6 +39,7 @@ __all__ = [
     "IfmrParams",
     "LayerConfig",
     "MinMaxParams",
+    "MseParams",
     "NuqActivationParams",
     "NuqParams",
     "QuantConfig",
@@ -61,8 +63,12 @@ class ArqParams(_WeightParams):
     scale_algo: Literal["max", "mse"] = Field(
         default="max", description="Scales that cut off no weight, or those with the least squared error."
     )
-    rounding: Literal["nearest", "adaround", "gptq"] = Field(
-        default="nearest", description="Each weight by itself, or all by the layer's output on samples."
+    rounding: Literal["nearest", "adaround", "gptq", "auto"] = Field(
+        default="nearest",
+        description=(
+            "Each weight by itself, or all by the layer's output on samples; auto is gptq where calibration has"
+            " samples, and nearest where it has none."
+        ),
     )
     bias_correction: bool = Field(
         default=False, description="Whether the bias takes back what quantization does to the mean output, on samples."
@@ -73,8 +79,8 @@ class ArqParams(_WeightParams):
 
     @property
     def sample_use(self) -> str | None:
-        """The key that asks for samples; None where none does."""
-        if self.rounding != "nearest":
+        """The key that cannot do without samples; None where none is of that kind."""
+        if self.rounding not in ("nearest", "auto"):
             return f'"rounding": "{self.rounding}"'
         if self.bias_correction:
             return '"bias_correction": true'
@@ -119,6 +125,13 @@ WeightQuantParams = Annotated[
 ]
 
 
+OptionName = Annotated[
+    str,
+    Field(pattern=r"^(float|int8|nuq([2-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-6])|codebook[1-8]|uniform[4-7])$"),
+]
+"""A way to treat a layer's weights: "float", "int8", "nuq32" (levels), "codebook4" and "uniform4" (bits)."""
+
+
 class LayerConfig(_Strict):
     """How one layer is quantized."""
 
@@ -131,6 +144,11 @@ class LayerConfig(_Strict):
     )
     activation_quant_params: ActivationQuantParams = IfmrParams()
     weight_quant_params: WeightQuantParams | None = Field(default=None, description="None for a layer without weights.")
+    search_space: list[OptionName] | None = Field(
+        default=None,
+        min_length=1,
+        description="What a search may choose from for this layer, in place of the network's.",
+    )
 
 
 class AutoNuqOptions(_Strict):
@@ -182,6 +200,12 @@ class QuantConfig(BaseModel):
         description="Operators beside layers that compute on integers; by default the target's, [] for none.",
     )
     auto_nuq: AutoNuqOptions | None = Field(default=None, description="What auto_nuq may choose from.")
+    search_space: list[OptionName] | None = Field(
+        default=None,
+        min_length=1,
+        description="Makes auto_nuq choose among these ways to treat each layer's weights: float, int8, nuq{levels},"
+        " codebook{bits}, uniform{bits}.",
+    )
 
     @property
     def layers(self) -> dict[str, LayerConfig]:
@@ -223,6 +247,7 @@ _AMCT_ORDER = (
     "dmq_balancer_param",
     "activation_quant_params",
     "weight_quant_params",
+    "search_space",
     "num_bits",
     "max_percentile",
     "min_percentile",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from amct_lite.errors import ParameterError
 from amct_lite.search.choices import Unit
 from amct_lite.search.objective import Goal, Objective
-from amct_lite.search.strategies.registry import DEFAULT_STRATEGY, MakeStrategy
+from amct_lite.search.strategies.registry import DEFAULT_STRATEGY, MakeStrategy, check_strategy
 from amct_lite.workers import Jobs
 
 __all__ = ["DEFAULT_MAX_EVALUATIONS", "SearchOptions", "search_options"]
@@ -99,6 +99,7 @@ def search_options(
             )
     if objective == Goal.BEST and max_bytes is None and equivalent_bits is None:
         raise ParameterError(f"The objective 'best' of {verb} needs max_bytes or equivalent_bits.")
+    check_strategy(verb, DEFAULT_STRATEGY if strategy is None else strategy, Goal(objective))
     sequential = n_jobs in (None, 1) and backend is None
     return SearchOptions(
         DEFAULT_MAX_EVALUATIONS if max_evaluations is None else max_evaluations,
