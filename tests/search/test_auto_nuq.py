@@ -459,8 +459,14 @@ def test_ctrl_c_before_anything_is_known_is_the_users(tmp_path, config_file):
         search(tmp_path / "out", config_file, Interrupted([]))
 
 
+def test_an_objective_that_a_strategy_does_not_have_is_refused_at_the_door(tmp_path, config_file):
+    with pytest.raises(ParameterError, match=r"'tpe' has the objectives smallest, best\. .*'frontier', 'nsga2'"):
+        search(tmp_path / "out", config_file, strategy="tpe", objective="front")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_strategy_is_refused_naming_those_there_are(tmp_path, config_file):
-    with pytest.raises(ParameterError, match="'strategy' parameter must be one of frontier"):
+    with pytest.raises(ParameterError, match="'strategy' parameter of auto_nuq must be one of frontier"):
         search(tmp_path / "out", config_file, strategy="guessing")
 
 
