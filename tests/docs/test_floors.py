@@ -16,8 +16,8 @@ FLOORS = [
     {"export"},
     {"refine", "diagnosis"},
     {"running_calibration"},
-    {"session", "pycaffe", "search", "auto_nuq"},
-    {"api", "compression", "comparison", "cli_inputs", "cli_output"},
+    {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
+    {"api", "common", "compression", "comparison", "cli_inputs", "cli_output"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

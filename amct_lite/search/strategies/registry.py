@@ -7,6 +7,7 @@ from amct_lite.errors import ParameterError
 from amct_lite.search.choices import Unit
 from amct_lite.search.frontier import Frontier
 from amct_lite.search.objective import Goal, Objective
+from amct_lite.search.strategies.binary_search import binary_search
 from amct_lite.search.strategies.protocol import Strategy
 from amct_lite.search.strategies.smallest import smallest_that_satisfies
 
@@ -36,12 +37,21 @@ def _frontier_strategy(task: StrategyTask) -> Strategy:
     return _BY_GOAL[task.objective.goal](task)
 
 
+def _binary_search(task: StrategyTask) -> Strategy:
+    """From everything as small as it gets to everything exact, the units with the greatest predicted error first."""
+    quantized = (0,) * len(task.units)
+    exact = tuple(len(unit.options) - 1 for unit in task.units)
+    ranking = sorted(range(len(task.units)), key=lambda number: (-task.units[number].options[0].error, number))
+    return binary_search(ranking, quantized, exact, task.max_trials)
+
+
 _BY_GOAL: dict[Goal, Callable[[StrategyTask], Strategy]] = {
     Goal.SMALLEST: lambda task: smallest_that_satisfies(task.units, task.frontier, task.max_trials),
 }
 
 STRATEGIES: dict[str, Callable[[StrategyTask], Strategy]] = {
     DEFAULT_STRATEGY: _frontier_strategy,
+    "BinarySearch": _binary_search,
 }
 """What makes a strategy of each name."""
 

@@ -1,0 +1,93 @@
+"""The one calibration of a search: a sweep over the data, or the evaluator's own run over a calibration model."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from amct_lite.calibration.modified_model import write_calibration_model
+from amct_lite.calibration.reuse import load_for_layers
+from amct_lite.calibration.statistics import Statistics
+from amct_lite.calibration.sweep import sweep
+from amct_lite.errors import ConfigError, EvaluatorError
+from amct_lite.progress import sweep_progress
+from amct_lite.quantize.balancing import balanced_tensors
+from amct_lite.quantize.calibration_task import calibration_task
+from amct_lite.quantize.planned_graph import PlannedGraph
+from amct_lite.types import Layer
+
+__all__ = ["calibrate_for_search", "refuse_refinement"]
+
+RunModel = Callable[[str, str | None], object]
+"""The evaluator's own run over a model file and, for a Caffe network, its weights."""
+
+
+def refuse_refinement(planned: PlannedGraph) -> None:
+    """Refuse layers whose factors are not made from statistics alone.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for plan in planned.plans:
+        if plan.codebook is not None:
+            raise ConfigError(
+                "The search chooses among int8 weights, and this layer asks for a codebook.",
+                layer=plan.layer.name,
+                remedy='Set wts_algo to "arq_quantize", or give the whole network codebooks with `compress`.',
+            )
+        if plan.uses_samples:
+            raise ConfigError(
+                f"The search works from one sweep, and this layer is refined on samples ({plan.sample_use}).",
+                layer=plan.layer.name,
+                remedy="Switch that off in the config, or calibrate without a search.",
+            )
+
+
+def calibrate_for_search(
+    planned: PlannedGraph,
+    layers: Sequence[Layer],
+    data: Iterable[Any] | None,
+    statistics_file: Path,
+    run: RunModel,
+    *,
+    method: str,
+    verb: str,
+) -> Statistics:
+    """Observe the layers' inputs once.
+
+    Args:
+        planned: The network and its config.
+        layers: The layers to observe.
+        data: Batches; None lets the evaluator run a calibration model.
+        statistics_file: Where that run's statistics are kept, so that a search that is started again needs none.
+        run: The evaluator's method.
+        method: Its name, for messages.
+        verb: The function that the user called, for messages.
+
+    Raises:
+        CalibrationError: The data does not fit.
+        EvaluatorError: The evaluator ran, but not through a session that observes, or over too few batches.
+    """
+    by_channel = balanced_tensors(planned.plans)
+    batch_num = planned.config.batch_num
+    if data is not None:
+        with sweep_progress(batch_num) as progress:
+            return sweep(planned.model, layers, data, batch_num, by_channel=by_channel, progress=progress)
+    if not statistics_file.exists():
+        _let_run(planned, statistics_file, run)
+    if not statistics_file.exists():
+        raise EvaluatorError(
+            f"{method} ran, but did not calibrate over batch_num = {batch_num} batches.",
+            remedy=f"Let {method} run the model through amct_lite.InferenceSession (or amct_lite.pycaffe) for batch_num"
+            f" batches, or give calibration_data to {verb}.",
+        )
+    return load_for_layers(statistics_file, planned.model, layers, batch_num, by_channel=by_channel)
+
+
+def _let_run(planned: PlannedGraph, statistics_file: Path, run: RunModel) -> None:
+    with tempfile.TemporaryDirectory(prefix="amct_lite_calibration_") as scratch:
+        source = planned.model
+        model = Path(scratch) / f"calibration_model{source.path.suffix}"
+        weights = None if source.weights_path is None else model.with_suffix(source.weights_path.suffix)
+        write_calibration_model(source, calibration_task(planned, statistics_file=statistics_file), model, weights)
+        run(str(model), None if weights is None else str(weights))
