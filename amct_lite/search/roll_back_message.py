@@ -55,8 +55,8 @@ def _verdict(result: SearchResult, wanted: Sequence[str], rolled_back: Sequence[
     if not saved:
         return (
             "No quantized model are generated due to all quant layers are roll backed: none of the"
-            f" {evaluations - 1} choices of layers that were tried satisfies. Allow a larger drop, or calibrate with more"
-            " or other data."
+            f" {evaluations - 1} choices of layers that were tried satisfies. Allow a larger drop, or calibrate with"
+            " more or other data."
         )
     if not result.satisfied:
         return (
