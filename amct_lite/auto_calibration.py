@@ -161,12 +161,11 @@ def accuracy_based_auto_calibration(*arguments: Any, **keywords: Any) -> SearchR
         config_file: A config written by `create_quant_config`, edited or not: what is quantized, and how.
         record_file: Where the record of the result is written.
         save_dir: Folder for everything else: models, final config, ranking, summary, journal.
-        strategy: None for ours ("frontier"): the layers to roll back are those by which the predicted error falls most
-            for the bytes they add, corrected by every metric seen. "BinarySearch" or `BinarySearchStrategy()`: AMCT's.
+        strategy: None for ours ("frontier"): the layers to roll back are those by which the error falls most for the
+            bytes they add, corrected by every metric seen. "BinarySearch" or `BinarySearchStrategy()`: AMCT's.
             Others: `amct_lite.search.strategies.registry.STRATEGIES`.
-        sensitivity: What layers are ranked by: None for the error that calibration predicts (with "BinarySearch":
-            "CosineSimilarity"); "CosineSimilarity"; "MSE", normalised; or an object of AMCT's classes. The two are
-            measured on `calibration_data`, and derived from the predicted error without it.
+        sensitivity: What layers are ranked by, on the first calibration samples: "CosineSimilarity"; "MSE", which is
+            normalised; or an object of AMCT's classes. None for "MSE", and with "BinarySearch" for "CosineSimilarity".
         calibration_data: Batches (arrays, or dicts from input name to array); None lets the evaluator's `calibration`
             run a calibration model.
         max_evaluations: Models evaluated at most, the float one included; 25 when None.

@@ -2,13 +2,15 @@
 
 import inspect
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from amct_lite.calibration.feeds import Feed, input_specs
+from amct_lite.calibration.feeds import input_specs
+from amct_lite.calibration.kept_batches import MAX_KEPT_SAMPLES, load_batches
 from amct_lite.errors import EvaluatorError, ParameterError
 from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.journal import Journal
@@ -17,7 +19,7 @@ from amct_lite.graph.opening import is_caffe
 from amct_lite.graph.runtime import create_session
 from amct_lite.progress import SearchProgress
 from amct_lite.quantize.balancing import balance
-from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
+from amct_lite.quantize.planned_graph import open_graph
 from amct_lite.refine.samples import SampleKeeper
 from amct_lite.search.accuracy_test import AccuracyTest, CalibrationTest, NuqTest, require_methods
 from amct_lite.search.calibration import RunModel, calibrate_for_search, refuse_refinement
@@ -66,21 +68,24 @@ def run_auto_calibration(
     refuse_refinement(planned)
     files = auto_calibration_files(Path(save_dir), planned.model.path.stem)
     files.folder.mkdir(parents=True, exist_ok=True)
-    samples = _Samples(planned, calibration_data, wanted=ranked_by is not Sensitivity.PREDICTED)
+    samples = SampleKeeper(input_specs(create_session(planned.model.ir)), MAX_KEPT_SAMPLES)
+    batch_num = planned.config.batch_num
     statistics = calibrate_for_search(
         planned,
         planned.observed_layers,
-        samples.data,
-        files.statistics,
-        evaluator.calibration(planned.config.batch_num),
+        None if calibration_data is None else samples.watch(calibration_data, batch_num),
+        files,
+        evaluator.calibration(batch_num),
         method=evaluator.calibrating_method,
         verb=VERB,
     )
+    if calibration_data is None and files.samples is not None and files.samples.exists():
+        deque(samples.watch(load_batches(files.samples), batch_num), maxlen=0)
     planned, statistics = balance(planned, statistics)
     store = FactorStore(planned.model, statistics)
     ranking = rank_layers(ranked_by, planned, store, samples.feeds)
-    assert files.ranking is not None
-    write_text_atomically(files.ranking, dump_json(ranking.values))
+    if files.ranking is not None:
+        write_text_atomically(files.ranking, dump_json(ranking.values))
     units = roll_back_units(planned.plans, store, ranking.errors)
     problem = RollBackProblem(planned, units, store)
     frontier = build_frontier(units)
@@ -88,11 +93,7 @@ def run_auto_calibration(
     objective = options.objective_for(units)
     everything: Choice = (0,) * len(units)
     task = StrategyTask(units, frontier, objective, options.max_evaluations - 1)
-    if options.strategy == BINARY_SEARCH:  # looks at it first by itself
-        strategy: Strategy = make_strategy(options.strategy, task)
-    else:
-        then = make_strategy(options.strategy, replace(task, max_trials=task.max_trials - 1))
-        strategy = AskingFirst(everything, then)
+    strategy = _strategy(options.strategy, task, everything)
     journal = Journal(files.journal, search_keys(planned, statistics, evaluator.test.fingerprint()))
     with SearchProgress(total=options.max_evaluations) as progress:
         runner = TrialRunner(problem, evaluator.test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
@@ -103,15 +104,25 @@ def run_auto_calibration(
     def describe(result: SearchResult) -> str:
         return describe_roll_back(result, planned.plans, whole, ranking)
 
-    # A strategy that stops of itself, budget left and nothing found, has seen that nothing satisfies.
-    num_spent = strategy.num_spent if isinstance(strategy, AskingFirst) else len(strategy.trials)
-    gave_up = end.best is None and stop is Stop.DONE and num_spent < task.max_trials
-    if gave_up:
-        return save_float_outcome(
-            end, files, problem.config(problem.all_float), problem.size_bytes(problem.all_float), describe
-        )
+    if _gave_up(end, task.max_trials):
+        nothing = problem.all_float
+        return save_float_outcome(end, files, problem.config(nothing), problem.size_bytes(nothing), describe)
     result = save_outcome(end, files, describe)
     return replace(result, message=f"{result.message}\n{places(files.folder, planned.require_record_file())}")
+
+
+def _strategy(name: str, task: StrategyTask, everything: Choice) -> Strategy:
+    """The strategy of a name, which looks first at the choice that quantizes everything."""
+    if name == BINARY_SEARCH:
+        return make_strategy(name, task)  # does so by itself
+    return AskingFirst(everything, make_strategy(name, replace(task, max_trials=task.max_trials - 1)))
+
+
+def _gave_up(end: SearchEnd, max_trials: int) -> bool:
+    """Whether the strategy has stopped of itself, budget left and nothing found: then nothing satisfies."""
+    strategy = end.strategy
+    num_spent = strategy.num_spent if isinstance(strategy, AskingFirst) else len(strategy.trials)
+    return end.best is None and end.stop is Stop.DONE and num_spent < max_trials
 
 
 def _check_files(model_file: StrPath, weights_file: StrPath | None) -> None:
@@ -140,7 +151,7 @@ def _check_names(strategy: str, sensitivity: Any) -> Sensitivity:
             f"The 'strategy' parameter of {VERB} must be None or one of {', '.join(STRATEGIES)}."
             f" Got {strategy!r} instead."
         )
-    return sensitivity_of(sensitivity, Sensitivity.COSINE if strategy == BINARY_SEARCH else Sensitivity.PREDICTED)
+    return sensitivity_of(sensitivity, Sensitivity.COSINE if strategy == BINARY_SEARCH else Sensitivity.RELATIVE_MSE)
 
 
 @dataclass(frozen=True)
@@ -188,23 +199,3 @@ def _require_parameters(evaluator: Any, method: str, given: Sequence[str]) -> No
         ) from error
     except ValueError:  # a callable without a signature
         return
-
-
-class _Samples:
-    """The calibration data, of which a first part is kept where a sensitivity is to be measured.
-
-    Attributes:
-        data: What calibration reads; None where the evaluator calibrates.
-    """
-
-    def __init__(self, planned: PlannedGraph, data: Iterable[Any] | None, *, wanted: bool) -> None:
-        self.data = data
-        self._keeper: SampleKeeper | None = None
-        if data is not None and wanted:
-            self._keeper = SampleKeeper(input_specs(create_session(planned.model.ir)))
-            self.data = self._keeper.watch(data, planned.config.batch_num)
-
-    @property
-    def feeds(self) -> Sequence[Feed]:
-        """What was kept."""
-        return () if self._keeper is None else self._keeper.feeds

@@ -58,7 +58,7 @@ def run_auto_nuq(
         planned,
         planned.quantized_layers,
         calibration_data,
-        files.statistics,
+        files,
         lambda model, weights: nuq_evaluator.eval_model(model, weights, planned.config.batch_num),
         method="eval_model",
         verb="auto_nuq",

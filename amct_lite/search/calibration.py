@@ -14,6 +14,7 @@ from amct_lite.progress import sweep_progress
 from amct_lite.quantize.balancing import balanced_tensors
 from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.quantize.planned_graph import PlannedGraph
+from amct_lite.search.search_files import SearchFiles
 from amct_lite.types import Layer
 
 __all__ = ["calibrate_for_search", "refuse_refinement"]
@@ -47,7 +48,7 @@ def calibrate_for_search(
     planned: PlannedGraph,
     layers: Sequence[Layer],
     data: Iterable[Any] | None,
-    statistics_file: Path,
+    files: SearchFiles,
     run: RunModel,
     *,
     method: str,
@@ -59,7 +60,7 @@ def calibrate_for_search(
         planned: The network and its config.
         layers: The layers to observe.
         data: Batches; None lets the evaluator run a calibration model.
-        statistics_file: Where that run's statistics are kept, so that a search that is started again needs none.
+        files: Where that run's statistics and samples are kept, so that a search that is started again needs none.
         run: The evaluator's method.
         method: Its name, for messages.
         verb: The function that the user called, for messages.
@@ -73,21 +74,22 @@ def calibrate_for_search(
     if data is not None:
         with sweep_progress(batch_num) as progress:
             return sweep(planned.model, layers, data, batch_num, by_channel=by_channel, progress=progress)
-    if not statistics_file.exists():
-        _let_run(planned, statistics_file, run)
-    if not statistics_file.exists():
+    if not files.statistics.exists():
+        _let_run(planned, files, run)
+    if not files.statistics.exists():
         raise EvaluatorError(
             f"{method} ran, but did not calibrate over batch_num = {batch_num} batches.",
             remedy=f"Let {method} run the model through amct_lite.InferenceSession (or amct_lite.pycaffe) for batch_num"
             f" batches, or give calibration_data to {verb}.",
         )
-    return load_for_layers(statistics_file, planned.model, layers, batch_num, by_channel=by_channel)
+    return load_for_layers(files.statistics, planned.model, layers, batch_num, by_channel=by_channel)
 
 
-def _let_run(planned: PlannedGraph, statistics_file: Path, run: RunModel) -> None:
+def _let_run(planned: PlannedGraph, files: SearchFiles, run: RunModel) -> None:
     with tempfile.TemporaryDirectory(prefix="amct_lite_calibration_") as scratch:
         source = planned.model
         model = Path(scratch) / f"calibration_model{source.path.suffix}"
         weights = None if source.weights_path is None else model.with_suffix(source.weights_path.suffix)
-        write_calibration_model(source, calibration_task(planned, statistics_file=statistics_file), model, weights)
+        task = calibration_task(planned, statistics_file=files.statistics, samples_file=files.samples)
+        write_calibration_model(source, task, model, weights)
         run(str(model), None if weights is None else str(weights))

@@ -20,7 +20,6 @@ __all__ = ["LayerRanking", "Sensitivity", "rank_layers", "sensitivity_of"]
 class Sensitivity(StrEnum):
     """What layers are ranked by."""
 
-    PREDICTED = "predicted error"
     COSINE = "CosineSimilarity"
     RELATIVE_MSE = "MSE"
     MSE = "MSE without normalization"
@@ -78,17 +77,13 @@ def rank_layers(
     records = store.records(planned.plans)
     predicted = predicted_errors(planned, store, records)
     found = {name: _implied(error) for name, error in predicted.items()}
-    measured = sensitivity is not Sensitivity.PREDICTED and bool(feeds)
-    if measured:
+    if feeds:
         found |= output_similarities(store.model, quantized_layers(store.model, records), feeds)
-    errors = {
-        name: predicted[name] if sensitivity is Sensitivity.PREDICTED else _error(similarity, sensitivity)
-        for name, similarity in found.items()
-    }
+    errors = {name: _error(similarity, sensitivity) for name, similarity in found.items()}
     ascending = sorted(errors, key=lambda name: -errors[name])
     cosine = sensitivity is Sensitivity.COSINE
     values = {name: found[name].cosine if cosine else errors[name] for name in ascending}
-    return LayerRanking(sensitivity, values, errors, measured)
+    return LayerRanking(sensitivity, values, errors, measured=bool(feeds))
 
 
 def _implied(error: float) -> OutputSimilarity:

@@ -145,7 +145,7 @@ def _result(
     summary: Summary,
 ) -> SearchResult:
     trials = (end.original, *end.by_choice.values())
-    also = {"ranking": files.ranking, "statistics": files.statistics}
+    also = {"ranking": files.ranking, "statistics": files.statistics, "samples": files.samples}
     there = {kind: path for kind, path in also.items() if path is not None and path.exists()}
     return SearchResult(
         satisfied=satisfied,

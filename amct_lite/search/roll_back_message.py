@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amct_lite.quantize.layer_plan import LayerPlan
-from amct_lite.search.layer_ranking import LayerRanking, Sensitivity
+from amct_lite.search.layer_ranking import LayerRanking
 from amct_lite.search.result import SearchResult, Stop, Trial
 
 __all__ = ["describe_roll_back", "places"]
@@ -32,10 +32,10 @@ def describe_roll_back(
     if saved:
         lines.append(f"Accuracy of saved model is            {_metric(result)}")
     lines.append(_verdict(result, wanted, rolled_back, saved=saved))
-    if ranking.sensitivity is not Sensitivity.PREDICTED and not ranking.measured:
+    if not ranking.measured:
         lines.append(
-            f"The sensitivity {ranking.sensitivity} is derived from calibration's statistics: without calibration_data"
-            " there are no samples to measure it on."
+            f"The sensitivity {ranking.sensitivity} is derived from calibration's statistics: there are no samples to"
+            " measure it on."
         )
     return "\n".join(lines)
 

@@ -19,6 +19,7 @@ class SearchFiles:
         journal: Every evaluation.
         result: The outcome and all trials.
         statistics: What the evaluator's own run over the calibration model showed.
+        samples: The first batches of that run; None for a search that measures nothing on samples.
         ranking: Layers by sensitivity; None for a search that writes none.
     """
 
@@ -28,6 +29,7 @@ class SearchFiles:
     journal: Path
     result: Path
     statistics: Path
+    samples: Path | None = None
     ranking: Path | None = None
 
 
@@ -53,5 +55,6 @@ def auto_calibration_files(folder: Path, stem: str) -> SearchFiles:
         journal=folder / f"{AUTO_CALIBRATION}_journal.jsonl",
         result=folder / f"{AUTO_CALIBRATION}_result.json",
         statistics=folder / f"{AUTO_CALIBRATION}_statistics.npz",
+        samples=folder / f"{AUTO_CALIBRATION}_samples.npz",
         ranking=folder / f"{AUTO_CALIBRATION}_ranking_information.json",
     )

@@ -19,7 +19,7 @@ from amct_lite.common.auto_calibration import (
     CosineSimilaritySensitivity,
     MseSensitivity,
 )
-from amct_lite.errors import ConfigError, EvaluatorError, ParameterError, SearchError
+from amct_lite.errors import ConfigError, EvaluatorError, FileError, ParameterError, SearchError
 from amct_lite.evaluators import ArrayData, ClassificationEvaluator
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
 
@@ -276,9 +276,27 @@ def test_the_ranking_starts_at_the_most_sensitive_layer(tmp_path, config_file, s
 
 
 def test_without_samples_the_message_says_that_the_sensitivity_is_derived(tmp_path, config_file):
+    first = calibrate(tmp_path / "out", config_file, sensitivity="CosineSimilarity", max_evaluations=2)
+    assert "derived" not in first.message
+    first.files["samples"].unlink()
     result = calibrate(tmp_path / "out", config_file, sensitivity="CosineSimilarity", max_evaluations=2)
     assert "CosineSimilarity is derived from calibration's statistics" in result.message
     assert all(0.99 < value < 1 for value in ranking(tmp_path / "out").values())
+
+
+@pytest.mark.parametrize("sensitivity", [None, "CosineSimilarity"])
+def test_the_evaluators_own_run_leaves_the_samples_that_data_would_have_given(tmp_path, config_file, sensitivity):
+    calibrate(tmp_path / "own", config_file, sensitivity=sensitivity, max_evaluations=2)
+    data = calibration_batches()
+    calibrate(tmp_path / "given", config_file, sensitivity=sensitivity, max_evaluations=2, calibration_data=data)
+    assert ranking(tmp_path / "own") == ranking(tmp_path / "given")
+
+
+def test_damaged_samples_are_told_with_their_file(tmp_path, config_file):
+    result = calibrate(tmp_path / "out", config_file, max_evaluations=2)
+    result.files["samples"].write_bytes(b"no archive")
+    with pytest.raises(FileError, match=r"calibration samples .*samples\.npz cannot be read"):
+        calibrate(tmp_path / "out", config_file, max_evaluations=2)
 
 
 def test_nuq_in_the_config_is_what_layers_are_rolled_back_from(tmp_path, config_file):

@@ -90,7 +90,7 @@ def test_an_output_of_zeros_is_similar_and_one_that_vanishes_is_not(tmp_path, wr
 
 
 def test_predicted_errors_are_of_the_measured_order_and_put_the_same_layer_first(planned, store, images):
-    predicted = rank_layers(Sensitivity.PREDICTED, planned, store, ())
+    predicted = rank_layers(Sensitivity.RELATIVE_MSE, planned, store, ())
     measured = rank_layers(Sensitivity.RELATIVE_MSE, planned, store, [{"image": images}])
     assert not predicted.measured
     assert measured.measured
@@ -101,7 +101,7 @@ def test_predicted_errors_are_of_the_measured_order_and_put_the_same_layer_first
 
 
 def test_a_cosine_without_samples_is_what_independent_noise_gives(planned, store):
-    errors = rank_layers(Sensitivity.PREDICTED, planned, store, ()).errors
+    errors = rank_layers(Sensitivity.RELATIVE_MSE, planned, store, ()).errors
     derived = rank_layers(Sensitivity.COSINE, planned, store, ())
     assert not derived.measured
     assert list(derived.values) == sorted(LAYERS, key=lambda name: -errors[name])
