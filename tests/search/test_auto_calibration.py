@@ -228,6 +228,15 @@ def test_a_spent_budget_saves_a_best_effort_and_says_so(tmp_path, config_file):
     assert result.files["deploy_model"].is_file()
 
 
+def test_no_evaluation_starts_after_max_seconds(tmp_path, config_file):
+    result = calibrate(tmp_path / "out", config_file, max_seconds=1e-6)
+    assert len(result.trials) == 1
+    assert not result.satisfied
+    assert result.stop == "max_seconds"
+    assert "Accuracy of saved model is            unknown" in result.message
+    assert "called again, the search goes on" in result.message
+
+
 @pytest.mark.parametrize("strategy", ["BinarySearch", BinarySearchStrategy()])
 def test_binary_search_rolls_back_a_prefix_of_the_cosine_ranking(tmp_path, config_file, strategy):
     result = calibrate(
