@@ -1,6 +1,7 @@
 """Rolling back: AMCT's bisection, the choice asked first, and the space of layers on or off."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,3 +162,26 @@ def test_every_choice_becomes_a_model_that_runs(tied, tmp_path):
         found = amct.InferenceSession(files.model).run(None, {"x": batch})[0]
         assert np.abs(found - exact).max() < 0.1 * np.abs(exact).max()
         assert not np.array_equal(found, exact)
+
+
+def test_a_place_for_a_quantizer_that_only_rolling_back_makes_stays_without_one(tmp_path, write_network):
+    """What calibration did not observe has no range: the tensor behind the convolution, once the Gemm is float."""
+    rng = np.random.default_rng(0)
+    text = """agraph (float[1, 4, 8, 8] x) => (float[1, 10] y) {
+        a = Conv <pads = [1, 1, 1, 1]> (x, w)  b = Flatten (a)  y = Gemm <transB = 1> (b, v)
+    }"""
+    weights = {"w": rng.standard_normal((4, 4, 3, 3)), "v": rng.standard_normal((10, 256))}
+    path = write_network(text, {name: array.astype(np.float32) for name, array in weights.items()})
+    amct.create_quant_config(tmp_path / "config.json", path, target="onnxruntime")
+    graph = amct.init(tmp_path / "config.json", path, None, tmp_path / "record.txt")
+    batch = rng.standard_normal((1, 4, 8, 8)).astype(np.float32)
+    store = FactorStore(graph.model, sweep(graph.model, graph.observed_layers, [batch], 1))
+    names = [plan.layer.name for plan in graph.plans]
+    problem = RollBackProblem(graph, roll_back_units(graph.plans, store, dict.fromkeys(names, 0.1)), store)
+    config = problem.config((0, 1))
+    plans, records = problem.plans_and_records(config)
+    assert replace(graph, config=config, plans=plans).tensor_plans, "there is such a place"
+    assert list(records) == names[:1]
+    (tmp_path / "out").mkdir()
+    files = problem.write((0, 1), tmp_path / "out")
+    assert amct.InferenceSession(files.model).run(None, {"x": batch})[0].shape == (1, 10)
