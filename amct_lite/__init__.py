@@ -1,13 +1,15 @@
 """amct_lite: make trained Caffe and ONNX networks small and integer-ready, and prove that they still work.
 
-The verbs are AMCT's: `create_quant_config`, `init`, `calibrate`, `quantize_model`, `save_model`, `auto_nuq`;
-`compress` goes from a float file to a small one in one step, and `compare` says which layer loses what.
+The verbs are AMCT's: `create_quant_config`, `init`, `calibrate`, `quantize_model`, `save_model`, `auto_nuq`,
+`accuracy_based_auto_calibration`; `compress` goes from a float file to a small one in one step, and `compare` says
+which layer loses what.
 They are loaded at first use, so that `import amct_lite` stays fast.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from amct_lite.auto_calibration import AutoCalibrationEvaluatorBase, accuracy_based_auto_calibration
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase, auto_nuq
 from amct_lite.errors import AmctError
 from amct_lite.version import VERSION as __version__  # noqa: N811 - the name that tools look for
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmctError",
+    "AutoCalibrationEvaluatorBase",
     "AutoNuqEvaluatorBase",
     "Compressed",
     "InferenceSession",
     "LayerTable",
     "SearchResult",
     "__version__",
+    "accuracy_based_auto_calibration",
     "auto_nuq",
     "calibrate",
     "compare",

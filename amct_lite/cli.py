@@ -7,21 +7,18 @@ but nothing satisfied, and the best effort is saved.
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from amct_lite.cli_inputs import load_evaluator, read_batches
+from amct_lite.cli_inputs import read_batches
+from amct_lite.cli_options import BatchSizeOption, ConfigOption, ModelOption, RecordOption, WeightsOption
 from amct_lite.cli_output import print_error, print_table, show
+from amct_lite.cli_search import add_search_commands
 from amct_lite.errors import AmctError
 from amct_lite.version import VERSION
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["app", "main"]
-
-NOT_SATISFIED = 3
 
 app = typer.Typer(
     name="amct-lite",
@@ -31,12 +28,6 @@ app = typer.Typer(
     help="Calibrate, quantize, cluster (NUQ) and search the smallest network that your own accuracy test accepts.",
     epilog="Start with `amct-lite demo`.",
 )
-
-ModelOption = Annotated[Path, typer.Option("--model", help="The float network: an ONNX file, or a prototxt.")]
-WeightsOption = Annotated[Path | None, typer.Option("--weights", help="The caffemodel, for a Caffe network.")]
-ConfigOption = Annotated[Path, typer.Option("--config", help="The quantization config, JSON.")]
-RecordOption = Annotated[Path, typer.Option("--record", help="The scale/offset record.")]
-BatchSizeOption = Annotated[int, typer.Option(min=1, help="Samples per batch.")]
 
 
 def main() -> None:
@@ -201,47 +192,7 @@ def explain_ranges(
         typer.echo(f'No range in {record} was chosen by act_algo "auto".')
 
 
-@app.command(
-    epilog="Example: `amct-lite auto-nuq --model net.onnx --config config.json --record record.txt"
-    " --evaluator my_test.py:MyEvaluator --save-dir out --data images.npz`"
-)
-def auto_nuq(
-    model: ModelOption,
-    config: ConfigOption,
-    record: RecordOption,
-    evaluator: Annotated[
-        str, typer.Option(help="file.py:Name of a subclass of AutoNuqEvaluatorBase, or of an object of one.")
-    ],
-    save_dir: Annotated[Path, typer.Option(help="Folder for the results and the journal.")],
-    weights: WeightsOption = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Calibration data, an .npz file; without it the evaluator's own run calibrates."),
-    ] = None,
-    batch_size: BatchSizeOption = 16,
-    max_evaluations: Annotated[int | None, typer.Option(min=2, help="Evaluations at most.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="No evaluation starts after this time.")] = None,
-) -> None:
-    """Search the smallest NUQ config that the evaluator accepts; started again, it goes on where it stopped."""
-    from amct_lite.auto_nuq import auto_nuq as search
-
-    result = search(
-        model,
-        weights,
-        load_evaluator(evaluator),
-        config,
-        record,
-        save_dir,
-        calibration_data=None if data is None else read_batches(data, batch_size),
-        max_evaluations=max_evaluations,
-        max_seconds=max_seconds,
-    )
-    show(result.summary)
-    typer.echo(result.message)
-    for kind, path in result.files.items():
-        typer.echo(f"{kind}: {path}")
-    if not result.satisfied:
-        raise typer.Exit(NOT_SATISFIED)
+add_search_commands(app)
 
 
 @app.command(epilog="Example: `amct-lite nuq net.onnx --bits 4 --data images.npz -o out`")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from amct_lite.calibration.kept_batches import KeptBatches
 from amct_lite.calibration.modified_model import CalibrationTask
 from amct_lite.calibration.observed_session import observe_batch
 from amct_lite.calibration.reuse import DataDigest, save_with_keys
@@ -31,6 +32,7 @@ class RunningCalibration:
         self.task = task
         self._statistics = Statistics(task.tensors, by_channel=task.by_channel)
         self._data = DataDigest()
+        self._kept = KeptBatches()
         self._failure: CalibrationError | None = None
 
     @property
@@ -72,11 +74,15 @@ class RunningCalibration:
             raise
         if self.task.statistics_file is not None:
             self._data.add(feed, self._statistics.batches)
+        if self.task.samples_file is not None:
+            self._kept.add(feed)
         if self.done:
             self._finish()
 
     def _finish(self) -> None:
         task = self.task
+        if task.samples_file is not None:  # before the statistics, which say that all is there
+            self._kept.save(task.samples_file)
         if task.statistics_file is not None:
             save_with_keys(self._statistics, task.statistics_file, task.model_digest, task.batch_num, self._data)
         if task.record_file is not None:

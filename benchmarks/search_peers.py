@@ -33,10 +33,10 @@ from amct_lite.files.journal import Journal
 from amct_lite.progress import SearchProgress
 from amct_lite.quantize.planned_graph import open_graph
 from amct_lite.search.accuracy_test import NuqTest
-from amct_lite.search.auto_nuq import problem_of
+from amct_lite.search.auto_nuq import calibrate_auto_nuq, problem_of
 from amct_lite.search.nuq_problem import NuqProblem
 from amct_lite.search.objective import Objective
-from amct_lite.search.search_calibration import calibrate_for_search
+from amct_lite.search.search_files import auto_nuq_files
 from amct_lite.search.strategies.registry import StrategyTask, make_strategy
 from amct_lite.search.trials import TrialRunner
 from benchmarks.imagenet import (
@@ -151,10 +151,8 @@ class Bench:
         config.update(search_space=SPACE, integer_operators=[])
         config_file.write_text(json.dumps(config))
         planned = open_graph(config_file, self._network.model_file, None, self._folder / "record.txt")
-        calibration = calibrate_for_search(
-            planned, self._test.calibrate, batches, self._folder / "statistics.npz", keep_samples=True
-        )
-        return problem_of(calibration)
+        files = auto_nuq_files(self._folder, self._network.model_file.stem)
+        return problem_of(calibrate_auto_nuq(planned, self._test.evaluator, batches, files))
 
 
 def _with_float_inputs(block: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ class CalibrationTask:
         config_file: The config.
         record_file: Where the record is written in the end; None where only statistics are wanted.
         statistics_file: Where the statistics are written in the end; None where only the record is wanted.
+        samples_file: Where the first batches are kept, too; None where they are not wanted.
         by_channel: The tensors that are observed channel by channel too.
     """
 
@@ -50,10 +51,11 @@ class CalibrationTask:
     weights_file: Path | None = None
     record_file: Path | None = None
     statistics_file: Path | None = None
+    samples_file: Path | None = None
     by_channel: list[str] = field(default_factory=list)
 
 
-_PATHS = ("model_file", "weights_file", "config_file", "record_file", "statistics_file")
+_PATHS = ("model_file", "weights_file", "config_file", "record_file", "statistics_file", "samples_file")
 
 
 def write_calibration_model(model: Model, task: CalibrationTask, path: Path, weights_path: Path | None = None) -> None:

@@ -25,9 +25,20 @@ from amct_lite.quantize.balancing import balanced_graph
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
-__all__ = ["SAVE_TYPES", "Form", "ModelFiles", "Saved", "fake_quant_form", "fullest_save_type", "save_quantized"]
+__all__ = [
+    "SAVE_TYPES",
+    "Form",
+    "ModelFiles",
+    "Saved",
+    "fake_quant_form",
+    "fullest_save_type",
+    "possible_files",
+    "save_quantized",
+]
 
 SAVE_TYPES = ("Fakequant", "Deploy", "Both")
+
+_MODEL_ENDINGS = ("model.onnx", "model.data", "model.prototxt", "weights.caffemodel")
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,13 @@ def fullest_save_type(planned: PlannedGraph, records: Mapping[str, LayerRecord])
     clustered = any(record.activation_cluster for record in records.values())
     caffe_deploy = isinstance(planned.model, CaffeModel) and planned.target.deploy_form == "ascend"
     return "Fakequant" if clustered and caffe_deploy else "Both"
+
+
+def possible_files(folder: Path, prefix: str) -> tuple[Path, ...]:
+    """Every file that `save_quantized` may write under a prefix, whatever the network's format."""
+    start = f"{prefix}_" if prefix else ""
+    endings = [f"{form}_{name}" for form in ("fake_quant", "deploy") for name in _MODEL_ENDINGS]
+    return tuple(folder / f"{start}{ending}" for ending in (*endings, "quant.json", "summary.json"))
 
 
 def fake_quant_form(planned: PlannedGraph, layers: Sequence[QuantizedLayer], folder: Path, start: str) -> Form:

@@ -11,7 +11,11 @@ __all__ = ["calibration_task"]
 
 
 def calibration_task(
-    graph: PlannedGraph, *, record_file: Path | None = None, statistics_file: Path | None = None
+    graph: PlannedGraph,
+    *,
+    record_file: Path | None = None,
+    statistics_file: Path | None = None,
+    samples_file: Path | None = None,
 ) -> CalibrationTask:
     """What the session of a calibration model of this graph has to do.
 
@@ -19,6 +23,7 @@ def calibration_task(
         graph: The planned graph.
         record_file: Where to write the record in the end; None for none.
         statistics_file: Where to write the statistics in the end; None for none.
+        samples_file: Where to keep the first batches; None for nowhere.
     """
     if graph.config_file is None:
         raise ParameterError("A calibration model needs a config file that its session can read.")
@@ -39,5 +44,6 @@ def calibration_task(
         config_file=graph.config_file.resolve(),
         record_file=None if record_file is None else record_file.resolve(),
         statistics_file=None if statistics_file is None else statistics_file.resolve(),
+        samples_file=None if samples_file is None else samples_file.resolve(),
         by_channel=balanced_tensors(graph.plans),
     )

@@ -1,18 +1,28 @@
 """The user's accuracy test, whichever evaluator class it comes as: a metric of a model, and a verdict."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
+from amct_lite.auto_calibration import AutoCalibrationEvaluatorBase
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
 from amct_lite.errors import EvaluatorError
 from amct_lite.export.save import ModelFiles
 
-__all__ = ["AccuracyTest", "NuqTest", "checked_metric"]
+__all__ = ["AccuracyTest", "CalibrationTest", "NuqTest", "checked_metric", "require_methods"]
 
 
 class AccuracyTest(Protocol):
-    """What a search asks of an evaluator. Workers in other processes get it pickled."""
+    """What a search asks of an evaluator. Workers in other processes get it pickled.
+
+    Attributes:
+        verdict_method: The evaluator's own name of `accepts`, for messages.
+    """
+
+    verdict_method: ClassVar[str]
 
     def measure(self, files: ModelFiles) -> float:
         """The metric of a model on disk; exceptions of the user's code pass through."""
@@ -31,6 +41,7 @@ class AccuracyTest(Protocol):
 class NuqTest:
     """An `AutoNuqEvaluatorBase` as an `AccuracyTest`."""
 
+    verdict_method: ClassVar[str] = "is_satisfied"
     evaluator: AutoNuqEvaluatorBase
 
     def calibrate(self, files: ModelFiles, batch_num: int) -> None:
@@ -51,6 +62,60 @@ class NuqTest:
     def fingerprint(self) -> str:
         """See `AccuracyTest`."""
         return self.evaluator.fingerprint()
+
+
+@dataclass(frozen=True)
+class CalibrationTest:
+    """An `AutoCalibrationEvaluatorBase` as an `AccuracyTest`."""
+
+    verdict_method: ClassVar[str] = "metric_eval"
+    evaluator: AutoCalibrationEvaluatorBase
+
+    def measure(self, files: ModelFiles) -> float:
+        """See `AccuracyTest`."""
+        weights = () if files.weights is None else (str(files.weights),)
+        return checked_metric(self.evaluator.evaluate(str(files.model), *weights), "evaluate")
+
+    def accepts(self, original_metric: float, metric: float) -> bool:
+        """See `AccuracyTest`."""
+        verdict = self.evaluator.metric_eval(original_metric, metric)
+        # A tuple is true whatever it holds: only its first part is the verdict.
+        satisfied = verdict[0] if isinstance(verdict, tuple | list) and len(verdict) == 2 else verdict
+        if not isinstance(satisfied, bool | np.bool_):
+            raise EvaluatorError(
+                f"metric_eval must return (satisfied, loss), a bool and a number. Got {verdict!r} instead.",
+                remedy="For example: loss = original_metric - new_metric; return loss < 0.01, loss.",
+            )
+        return bool(satisfied)
+
+    def fingerprint(self) -> str:
+        """See `AccuracyTest`."""
+        return self.evaluator.fingerprint()
+
+
+def require_methods(evaluator: Any, methods: Sequence[str], *, where: str, base: str) -> None:
+    """Refuse what is no evaluator, before anything is computed.
+
+    Args:
+        evaluator: What the user gave.
+        methods: The methods that it must have.
+        where: The parameter it was given as, for messages.
+        base: The class to subclass, for messages.
+
+    Raises:
+        EvaluatorError: It lacks a method, or is the class instead of an object.
+    """
+    for method in methods:
+        if not callable(getattr(evaluator, method, None)):
+            raise EvaluatorError(
+                f"The {where} must have the method {method}. Got {evaluator!r} instead.",
+                remedy=f"Subclass {base} and give an object of it, not the class.",
+            )
+    if isinstance(evaluator, type):
+        raise EvaluatorError(
+            f"The {where} must be an object. Got the class {evaluator.__name__} instead.",
+            remedy=f"Give {evaluator.__name__}(...).",
+        )
 
 
 def checked_metric(metric: Any, method: str) -> float:

@@ -1,6 +1,5 @@
 """The auto_nuq engine: calibrate once, work out the options, let a strategy search, save the best."""
 
-import hashlib
 import time
 from collections.abc import Iterable
 from os import PathLike
@@ -8,27 +7,35 @@ from pathlib import Path
 from typing import Any
 
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
-from amct_lite.errors import EvaluatorError
+from amct_lite.calibration.feeds import input_specs
+from amct_lite.errors import CalibrationError
 from amct_lite.files.config import AutoNuqOptions
 from amct_lite.files.journal import Journal
+from amct_lite.graph.runtime import create_session
 from amct_lite.progress import SearchProgress, step_progress
+from amct_lite.quantize.balancing import balance
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
-from amct_lite.search.accuracy_test import NuqTest
+from amct_lite.refine.samples import SampleKeeper
+from amct_lite.search.accuracy_test import NuqTest, require_methods
+from amct_lite.search.calibration import SearchCalibration, calibrate_for_search, refuse_refinement
+from amct_lite.search.config_problem import search_keys
 from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.mixed_options import build_mixed_units, searches_mixed
-from amct_lite.search.nuq_problem import NuqProblem, config_key
+from amct_lite.search.nuq_problem import NuqProblem
 from amct_lite.search.options import build_units
-from amct_lite.search.outcome import save_outcome
+from amct_lite.search.outcome import SearchEnd, describe_nuq, save_outcome
 from amct_lite.search.result import SearchResult
-from amct_lite.search.search_calibration import SearchCalibration, calibrate_for_search, refuse_samples
+from amct_lite.search.search_files import SearchFiles, auto_nuq_files
 from amct_lite.search.search_options import SearchOptions
 from amct_lite.search.strategies.registry import StrategyTask, make_strategy
 from amct_lite.search.trials import TrialRunner
-from amct_lite.version import VERSION
 
-__all__ = ["problem_of", "run_auto_nuq"]
+__all__ = ["calibrate_auto_nuq", "problem_of", "run_auto_nuq"]
 
 StrPath = str | PathLike[str]
+
+# Samples on which a mixed search fits its options: moments of more change little, and each option reads them.
+MAX_SAMPLES = 128
 
 
 def run_auto_nuq(
@@ -43,76 +50,73 @@ def run_auto_nuq(
     options: SearchOptions,
 ) -> SearchResult:
     """See `amct_lite.auto_nuq.auto_nuq`."""
-    _check_evaluator(nuq_evaluator)
+    require_methods(
+        nuq_evaluator,
+        ("eval_model", "is_satisfied", "fingerprint"),
+        where="'nuq_evaluator' parameter of auto_nuq",
+        base="amct_lite.auto_nuq.AutoNuqEvaluatorBase",
+    )
     deadline = None if options.max_seconds is None else time.monotonic() + options.max_seconds
     planned = open_graph(config_file, model_file, weights_file, scale_offset_record_file)
-    mixed = searches_mixed(planned.config)
-    refuse_samples(planned, calibration_data, mixed=mixed)
-    folder = Path(save_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    statistics_file = _file(folder, planned, "calibration_statistics.npz")
-    calibration = calibrate_for_search(
-        planned, NuqTest(nuq_evaluator).calibrate, calibration_data, statistics_file, keep_samples=mixed
-    )
+    files = auto_nuq_files(Path(save_dir), planned.model.path.stem)
+    calibration = calibrate_auto_nuq(planned, nuq_evaluator, calibration_data, files)
     problem = problem_of(calibration)
-    planned = problem.planned
     frontier = problem.frontier()
     objective = options.objective_for(problem.units)
     task = StrategyTask(problem.units, frontier, objective, options.max_evaluations - 1, problem.quantizes)
     strategy = make_strategy(options.strategy, task)
     test = NuqTest(nuq_evaluator)
-    journal = Journal(_file(folder, planned, "auto_nuq_journal.jsonl"), _keys(planned, calibration, nuq_evaluator))
+    journal = Journal(files.journal, search_keys(calibration.planned, calibration.digest, test.fingerprint()))
     with SearchProgress(total=options.max_evaluations) as progress:
         runner = TrialRunner(problem, test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
         stop = runner.run(strategy)
-    return save_outcome(problem, objective, strategy, runner, stop, frontier, folder, journal.path)
+    end = SearchEnd(problem, objective, strategy, runner, stop, frontier)
+    return save_outcome(end, files, lambda result: describe_nuq(result, objective, problem.bytes_are))
+
+
+def calibrate_auto_nuq(
+    planned: PlannedGraph,
+    evaluator: AutoNuqEvaluatorBase,
+    data: Iterable[Any] | None,
+    files: SearchFiles,
+) -> SearchCalibration:
+    """The one calibration of a search, which keeps samples where options are fitted on them.
+
+    Raises:
+        ConfigError: A layer asks for what no search does.
+        CalibrationError: There is no data where samples are needed, or it does not fit.
+    """
+    mixed = searches_mixed(planned.config)
+    if mixed and data is None:
+        raise CalibrationError(
+            "A search over a search_space fits its options on samples, and there is no calibration_data.",
+            remedy="Give calibration_data to the search: arrays, or dicts from input name to array.",
+        )
+    refuse_refinement(planned)
+    files.folder.mkdir(parents=True, exist_ok=True)
+    keeper = SampleKeeper(input_specs(create_session(planned.model.ir)), MAX_SAMPLES) if mixed else None
+    batch_num = planned.config.batch_num
+    statistics = calibrate_for_search(
+        planned,
+        planned.quantized_layers,
+        data if keeper is None or data is None else keeper.watch(data, batch_num),
+        files,
+        lambda model, weights: evaluator.eval_model(model, weights, batch_num),
+        method="eval_model",
+        verb="auto_nuq",
+    )
+    return SearchCalibration(*balance(planned, statistics), () if keeper is None else tuple(keeper.feeds))
 
 
 def problem_of(calibration: SearchCalibration) -> NuqProblem:
     """The space that the config asks for."""
-    return _mixed_problem(calibration) if searches_mixed(calibration.planned.config) else _nuq_problem(calibration)
-
-
-def _nuq_problem(calibration: SearchCalibration) -> NuqProblem:
     planned = calibration.planned
-    store = FactorStore(planned.model, calibration.statistics)
-    units = build_units(planned.plans, store, planned.target, planned.config.auto_nuq or AutoNuqOptions())
-    return NuqProblem(planned, units, store)
-
-
-def _mixed_problem(calibration: SearchCalibration) -> NuqProblem:
-    planned = calibration.planned
+    if not searches_mixed(planned.config):
+        store = FactorStore(planned.model, calibration.statistics)
+        options = planned.config.auto_nuq or AutoNuqOptions()
+        return NuqProblem(planned, build_units(planned.plans, store, planned.target, options), store)
     with step_progress() as progress:
-        units, store = build_mixed_units(planned, calibration.statistics, calibration.feeds, progress=progress)
+        units, mixed = build_mixed_units(planned, calibration.statistics, calibration.feeds, progress=progress)
     if planned.target.deploy_form == "qdq":
-        return NuqProblem(planned, units, store, bytes_are="in the deploy model", storage="packed")
-    return NuqProblem(planned, units, store)
-
-
-def _keys(planned: PlannedGraph, calibration: SearchCalibration, evaluator: AutoNuqEvaluatorBase) -> dict[str, str]:
-    return {
-        "model": planned.model.digest,
-        "config": config_key(planned.config),
-        "target": hashlib.sha256(planned.target.model_dump_json().encode()).hexdigest(),
-        "calibration data": calibration.digest,
-        "evaluator": evaluator.fingerprint(),
-        "amct_lite version": VERSION,
-    }
-
-
-def _file(folder: Path, planned: PlannedGraph, name: str) -> Path:
-    return folder / f"{planned.model.path.stem}_{name}"
-
-
-def _check_evaluator(evaluator: Any) -> None:
-    for method in ("eval_model", "is_satisfied", "fingerprint"):
-        if not callable(getattr(evaluator, method, None)):
-            raise EvaluatorError(
-                f"The 'nuq_evaluator' parameter of auto_nuq must have the method {method}. Got {evaluator!r} instead.",
-                remedy="Subclass amct_lite.auto_nuq.AutoNuqEvaluatorBase and give an object of it, not the class.",
-            )
-    if isinstance(evaluator, type):
-        raise EvaluatorError(
-            f"The 'nuq_evaluator' parameter of auto_nuq must be an object. Got the class {evaluator.__name__} instead.",
-            remedy=f"Give {evaluator.__name__}(...).",
-        )
+        return NuqProblem(planned, units, mixed, bytes_are="in the deploy model", storage="packed")
+    return NuqProblem(planned, units, mixed)

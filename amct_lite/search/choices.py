@@ -26,11 +26,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is chosen as one: the weights of a layer (or of layers that share them), or an activation tensor.
+    """What is chosen as one: the weights of a layer (or of layers that share them), a tensor, or a whole layer.
 
     Attributes:
         name: For people and journals.
-        kind: "weight" or "activation".
+        kind: "weight", "activation", or "layer" for both.
         layers: Names of the layers it belongs to.
         options: The ways worth having, smallest first: bytes rise and errors fall strictly.
         uniform_bytes: What plain int8 takes, whether it is among them or not.

@@ -20,7 +20,7 @@ from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.option_names import weight_params
 from amct_lite.types import FloatArray, Technique
 
-__all__ = ["build_units"]
+__all__ = ["build_units", "relative_error"]
 
 
 def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> list[Unit]:
@@ -74,7 +74,7 @@ def _weight_option(group: Sequence[LayerPlan], store: FactorStore, name: str) ->
     weight = store.model.weight(layer.weight)
     # Layers that share a weight each feel its error.
     error = sum(
-        _relative_error(
+        relative_error(
             weight,
             quantized.decode_weight(),
             weight_importance(p.layer, store.statistics.mean_squares(p.layer)),
@@ -84,7 +84,8 @@ def _weight_option(group: Sequence[LayerPlan], store: FactorStore, name: str) ->
     return Option(name, size, error)
 
 
-def _relative_error(weight: FloatArray, decoded: FloatArray, importance: FloatArray) -> float:
+def relative_error(weight: FloatArray, decoded: FloatArray, importance: FloatArray) -> float:
+    """Noise of a decoded weight at its layer's output, relative to the signal there."""
     signal = float(np.sum(np.square(weight, dtype=np.float64) * importance))
     noise = float(np.sum(np.square(weight - decoded, dtype=np.float64) * importance))
     return noise / signal if signal > 0 else 0.0

@@ -1,88 +1,174 @@
 """The end of a search: the best choice becomes files, and everything that was seen becomes a result."""
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from amct_lite.export.save import fullest_save_type, save_quantized
+from amct_lite.export.save import fullest_save_type, possible_files, save_quantized
+from amct_lite.export.summary import Summary, summarise
 from amct_lite.files.atomic import write_text_atomically
+from amct_lite.files.config import QuantConfig
 from amct_lite.files.config_file import write_config
 from amct_lite.files.json_document import dump_json
 from amct_lite.files.record import write_record
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.search.choices import Choice
+from amct_lite.search.config_problem import ConfigProblem
 from amct_lite.search.frontier import Frontier
-from amct_lite.search.nuq_problem import NuqProblem
 from amct_lite.search.objective import Goal, Objective
 from amct_lite.search.result import SearchResult, Stop, Trial, pareto_front
+from amct_lite.search.search_files import SearchFiles
 from amct_lite.search.strategies.protocol import Strategy
 from amct_lite.search.trials import TrialRunner
 
-__all__ = ["save_outcome"]
+__all__ = ["Describe", "SearchEnd", "describe_nuq", "save_float_outcome", "save_outcome"]
 
 
-def save_outcome(
-    problem: NuqProblem,
-    objective: Objective,
-    strategy: Strategy,
-    runner: TrialRunner,
-    stop: Stop,
-    frontier: Frontier,
-    folder: Path,
-    journal_file: Path,
-) -> SearchResult:
+@dataclass(frozen=True)
+class SearchEnd:
+    """A search when it has ended.
+
+    Attributes:
+        problem: What was searched over.
+        objective: What was to be found.
+        strategy: What searched.
+        runner: What evaluated.
+        stop: Why it ended.
+        frontier: Its most exact choice is saved where no choice was evaluated at all.
+    """
+
+    problem: ConfigProblem
+    objective: Objective
+    strategy: Strategy
+    runner: TrialRunner
+    stop: Stop
+    frontier: Frontier
+
+    @property
+    def original(self) -> Trial:
+        """The float model's trial."""
+        assert self.runner.original is not None
+        return self.runner.original
+
+    @property
+    def by_choice(self) -> dict[Choice, Trial]:
+        """The trials that count, in order."""
+        known = self.runner.trials
+        return {choice: known[choice] for choice in self.strategy.trials if choice in known}
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial that the objective is after; None where there is none."""
+        return self.objective.best(list(self.by_choice.values()))
+
+
+Describe = Callable[[SearchResult], str]
+"""Tells an outcome in words."""
+
+
+def save_outcome(end: SearchEnd, files: SearchFiles, describe: Describe) -> SearchResult:
     """Save the best choice, or the best effort marked as such, and the result.
 
     Args:
-        problem: What was searched over.
-        objective: What was to be found.
-        strategy: After the search.
-        runner: After the search.
-        stop: Why it ended.
-        frontier: Its most exact choice is saved where no choice was evaluated at all.
-        folder: Where to write.
-        journal_file: Named in the result.
+        end: The search.
+        files: Where to write.
+        describe: What the result says of itself.
     """
-    assert runner.original is not None
-    by_choice = {choice: runner.trials[choice] for choice in strategy.trials if choice in runner.trials}
-    best = objective.best(list(by_choice.values()))
-    chosen = _closest(by_choice, runner.original) if best is None else best
-    choice = next((c for c, trial in by_choice.items() if trial is chosen), frontier.choice(len(frontier) - 1))
-    config = problem.config(choice)
-    plans, records = problem.plans_and_records(config)
-    planned, stem = problem.planned, problem.planned.model.path.stem
-    config_path, record_file = folder / f"{stem}_auto_nuq_config.json", planned.require_record_file()
-    write_config(config, config_path)
+    best = end.best
+    chosen = _closest(end.by_choice, end.original) if best is None else best
+    last = end.frontier.choice(len(end.frontier) - 1)
+    choice = next((c for c, trial in end.by_choice.items() if trial is chosen), last)
+    config = end.problem.config(choice)
+    plans, records = end.problem.plans_and_records(config)
+    planned = end.problem.planned
+    record_file = planned.require_record_file()
+    write_config(config, files.config)
     write_record(records, record_file)
-    final = PlannedGraph(planned.model, config, planned.target, plans, config_path, record_file)
-    saved = save_quantized(final, records, fullest_save_type(final, records), folder, stem, storage=problem.storage)
-    result_path = folder / f"{stem}_auto_nuq_result.json"
-    trials = (runner.original, *by_choice.values())
-    result = SearchResult(
+    final = PlannedGraph(planned.model, config, planned.target, plans, files.config, record_file)
+    save_type, storage = fullest_save_type(final, records), end.problem.storage
+    saved = save_quantized(final, records, save_type, files.folder, files.prefix, storage=storage)
+    result = _result(
+        end,
+        files,
         satisfied=best is not None,
-        original_metric=runner.original.metric,
         metric=float("nan") if chosen is None else chosen.metric,
-        size_bytes=problem.size_bytes(choice),
-        uniform_bytes=sum(unit.uniform_bytes for unit in problem.units),
-        config=config.to_document(),
-        units=tuple(unit.name for unit in problem.units),
-        trials=trials,
-        front=pareto_front(trials[1:], greater_is_better=objective.greater_is_better),
-        stop=stop,
-        outlook=strategy.outlook,
-        files={
-            **saved.files,
-            "config": config_path,
-            "record": record_file,
-            "journal": journal_file,
-            "result": result_path,
-        },
+        size_bytes=end.problem.size_bytes(choice),
+        config=config,
+        written={**saved.files, "config": files.config, "record": record_file},
         summary=saved.summary,
+    )
+    return _save_result(result, files, describe)
+
+
+def save_float_outcome(
+    end: SearchEnd, files: SearchFiles, config: QuantConfig, size_bytes: int, describe: Describe
+) -> SearchResult:
+    """Save the result of a search that ended at the float model: its config and no model.
+
+    Models and a record that an earlier search left under the same names would be taken for this one's: they go.
+
+    Args:
+        end: The search.
+        files: Where to write.
+        config: The config that quantizes nothing.
+        size_bytes: The float model's, as the search counts bytes.
+        describe: What the result says of itself.
+    """
+    planned = end.problem.planned
+    for path in (planned.require_record_file(), *possible_files(files.folder, files.prefix)):
+        path.unlink(missing_ok=True)
+    write_config(config, files.config)
+    plans = [replace(plan, config=None, reason=plan.reason or "it is rolled back") for plan in planned.plans]
+    summary = summarise(planned.model, plans, (), planned.target.name, {"float_model": planned.model.size_bytes})
+    result = _result(
+        end,
+        files,
+        satisfied=False,
+        metric=end.original.metric,
+        size_bytes=size_bytes,
+        config=config,
+        written={"config": files.config},
+        summary=summary,
+    )
+    return _save_result(result, files, describe)
+
+
+def _result(
+    end: SearchEnd,
+    files: SearchFiles,
+    *,
+    satisfied: bool,
+    metric: float,
+    size_bytes: int,
+    config: QuantConfig,
+    written: Mapping[str, Path],
+    summary: Summary,
+) -> SearchResult:
+    trials = (end.original, *end.by_choice.values())
+    also = {"ranking": files.ranking, "statistics": files.statistics, "samples": files.samples}
+    there = {kind: path for kind, path in also.items() if path is not None and path.exists()}
+    return SearchResult(
+        satisfied=satisfied,
+        original_metric=end.original.metric,
+        metric=metric,
+        size_bytes=size_bytes,
+        uniform_bytes=sum(unit.uniform_bytes for unit in end.problem.units),
+        config=config.to_document(),
+        units=tuple(unit.name for unit in end.problem.units),
+        trials=trials,
+        front=pareto_front(trials[1:], greater_is_better=end.objective.greater_is_better),
+        stop=end.stop,
+        outlook=end.strategy.outlook,
+        files={**written, **there, "journal": files.journal, "result": files.result},
+        summary=summary,
         message="",
     )
-    result = dataclasses.replace(result, message=_message(result, objective, problem.bytes_are))
-    write_text_atomically(result_path, dump_json(_document(result)))
+
+
+def _save_result(result: SearchResult, files: SearchFiles, describe: Describe) -> SearchResult:
+    result = replace(result, message=describe(result))
+    write_text_atomically(files.result, dump_json(_document(result)))
     return result
 
 
@@ -91,7 +177,8 @@ def _closest(by_choice: dict[Choice, Trial], original: Trial) -> Trial | None:
     return min(by_choice.values(), key=lambda t: (abs(t.metric - original.metric), -t.size_bytes), default=None)
 
 
-def _message(result: SearchResult, objective: Objective, bytes_are: str) -> str:
+def describe_nuq(result: SearchResult, objective: Objective, bytes_are: str) -> str:
+    """The outcome of a search over levels, in a sentence or two."""
     evaluations = len(result.trials)
     stopped = "" if result.stop is Stop.DONE else f" Stopped by {result.stop}; called again, the search goes on."
     if not result.satisfied:

@@ -91,9 +91,10 @@ class TrialRunner:
         self.original = Trial(FLOAT_KEY, (), self._problem.model.size_bytes, metric, accepted)
         self._progress.original(self.original)
         if not accepted:
+            verdict = self._test.verdict_method
             raise EvaluatorError(
-                f"is_satisfied({metric!r}, {metric!r}) is False: the evaluator refuses the float model.",
-                remedy="Correct is_satisfied, so that a model as good as the float one passes.",
+                f"{verdict}({metric!r}, {metric!r}) is False: the evaluator refuses the float model.",
+                remedy=f"Correct {verdict}, so that a model as good as the float one passes.",
             )
         self._tell(strategy, by_key)
 
@@ -144,7 +145,12 @@ class TrialRunner:
         entry["size_bytes"] = self._problem.model.size_bytes if choice is None else self._problem.size_bytes(choice)
         if choice is not None:
             entry["options"] = list(self._names(choice))
-        self._journal.append(entry)
+        try:
+            original = measured.metric if choice is None else self._remembered(FLOAT_KEY)
+            if original is not None:
+                entry["satisfied"] = self._test.accepts(original, measured.metric)
+        finally:  # a verdict that fails is no reason to lose the metric
+            self._journal.append(entry)
 
     def _remembered(self, key: str) -> float | None:
         return next((entry["metric"] for entry in self._journal.entries if entry.get("key") == key), None)

@@ -14,6 +14,7 @@ from amct_lite.samples.digits.data import MODEL_FILE, load_split
 from amct_lite.version import VERSION
 
 EVALUATOR = Path(__file__).parents[1] / "search" / "digits_evaluator.py"
+CALIBRATOR = Path(__file__).parents[1] / "search" / "calibration_evaluator.py"
 
 
 def amct_lite(*arguments, cwd, **environment):
@@ -87,6 +88,102 @@ def test_auto_nuq_takes_an_evaluator_from_a_file(tmp_path, config_file, data_fil
     )
     assert done.returncode == 0, done.stderr
     assert "The smallest of" in done.stdout
+
+
+def test_auto_nuq_finds_the_best_within_bytes(tmp_path, config_file, data_file):
+    command = (
+        *("auto-nuq", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--evaluator", f"{EVALUATOR}:DigitsEvaluator", "--save-dir", "out", "--data", data_file),
+        *(
+            "--batch-size",
+            25,
+            "--max-evaluations",
+            4,
+            "--strategy",
+            "frontier",
+            "--n-jobs",
+            2,
+            "--backend",
+            "threading",
+        ),
+    )
+    refused = amct_lite(*command, "--objective", "smallest", "--max-bytes", 30_000, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "'max_bytes' parameter of auto_nuq goes with the objective 'best'" in refused.stderr
+    both = amct_lite(*command, "--objective", "best", "--max-bytes", 9, "--equivalent-bits", 4, cwd=tmp_path)
+    assert "not both" in both.stderr
+    assert "must be one of smallest, best, front" in amct_lite(*command, "--objective", "tiny", cwd=tmp_path).stderr
+    done = amct_lite(*command, cwd=tmp_path)
+    assert done.returncode in (0, 3), done.stderr
+    assert len((tmp_path / "out" / "digits_auto_nuq_journal.jsonl").read_text().splitlines()) >= 4
+
+
+def auto_calibration(tmp_path, config_file, *more, evaluator="DigitsCalibration"):
+    return amct_lite(
+        *("auto-calibration", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--evaluator", f"{CALIBRATOR}:{evaluator}", "--save-dir", "out", *more),
+        cwd=tmp_path,
+    )
+
+
+def test_auto_calibration_rolls_layers_back_and_says_so(tmp_path, config_file):
+    done = auto_calibration(tmp_path, config_file)
+    assert done.returncode == 0, done.stderr
+    assert "Accuracy of global quantized model is" in done.stdout
+    assert "rolled back to float" in done.stdout
+    assert (tmp_path / "out" / "accuracy_based_auto_calibration_final_config.json").is_file()
+    assert (tmp_path / "record.txt").is_file()
+
+
+def test_auto_calibration_takes_amcts_names_and_data(tmp_path, config_file, data_file):
+    amcts = ("--strategy", "BinarySearch", "--sensitivity", "CosineSimilarity")
+    done = auto_calibration(tmp_path, config_file, *amcts, "--data", data_file, "--batch-size", 25)
+    assert done.returncode == 0, done.stderr
+    assert "derived" not in done.stdout
+    wrong = auto_calibration(tmp_path, config_file, "--strategy", "Bisect")
+    assert wrong.returncode == 1
+    assert "BinarySearch" in wrong.stderr
+
+
+def test_auto_calibration_without_a_model_leaves_with_exit_code_3(tmp_path, config_file):
+    evaluator = tmp_path / "never.py"
+    evaluator.write_text(
+        f"import runpy\nBase = runpy.run_path({str(CALIBRATOR)!r})['DigitsCalibration']\n"
+        "class Never(Base):\n    def metric_eval(self, old, new):\n        return old == new, old - new\n"
+    )
+    done = amct_lite(
+        *("auto-calibration", "--model", MODEL_FILE, "--config", config_file, "--record", "record.txt"),
+        *("--evaluator", f"{evaluator}:Never", "--save-dir", "out"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "No quantized model are generated due to all quant layers are roll backed" in done.stdout
+
+
+def test_history_shows_what_was_evaluated(tmp_path, config_file):
+    auto_calibration(tmp_path, config_file, "--max-evaluations", 3)
+    journal = tmp_path / "out" / "accuracy_based_auto_calibration_journal.jsonl"
+    trials = [json.loads(line) for line in journal.read_text().splitlines()[1:]]
+    with journal.open("a") as file:
+        file.write('{"key":"torn')  # a search that runs, or was killed
+    done = amct_lite("history", journal, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"amct_lite version: {VERSION}" in done.stdout
+    assert "evaluator: DigitsCalibration" in done.stdout
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert [row[1] for row in rows] == [f"{trial['size_bytes']:,}" for trial in trials]
+    assert [row[2] for row in rows] == [f"{trial['metric']:.6g}" for trial in trials]
+    assert [row[4] for row in rows] == ["yes" if trial["satisfied"] else "no" for trial in trials]
+    assert rows[0][3] == ""
+    assert float(rows[1][3]) == pytest.approx(trials[1]["metric"] - trials[0]["metric"], rel=1e-4)
+    assert rows[0][6] == "the float model"
+    assert rows[1][6] == "6 x int8"
+
+
+def test_history_of_what_is_no_journal_is_an_error(tmp_path, config_file):
+    assert "is damaged at line 1" in amct_lite("history", config_file, cwd=tmp_path).stderr
+    assert "cannot be read" in amct_lite("history", "absent.jsonl", cwd=tmp_path).stderr
 
 
 def test_a_best_effort_leaves_with_its_own_exit_code(tmp_path, config_file, data_file):
@@ -171,7 +268,7 @@ def test_a_hand_edited_config_with_a_mistake_names_the_place(tmp_path, config_fi
 def test_version_and_help(tmp_path):
     assert amct_lite("--version", cwd=tmp_path).stdout.strip() == VERSION
     text = amct_lite("--help", cwd=tmp_path).stdout
-    for verb in ("demo", "config", "inspect", "calibrate", "auto-nuq"):
+    for verb in ("demo", "config", "inspect", "calibrate", "auto-nuq", "auto-calibration", "history"):
         assert verb in text
         assert "Example" in amct_lite(verb, "--help", cwd=tmp_path).stdout
 

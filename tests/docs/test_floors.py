@@ -16,9 +16,10 @@ FLOORS = [
     {"export"},
     {"refine", "diagnosis"},
     {"running_calibration"},
-    {"session", "pycaffe", "search", "auto_nuq"},
+    {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
     {"learn"},
-    {"api", "compression", "comparison", "cli_inputs", "cli_output"},
+    {"api", "common", "compression", "comparison", "cli_inputs", "cli_options", "cli_output"},
+    {"cli_search"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

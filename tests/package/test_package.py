@@ -21,6 +21,8 @@ from amct_lite.caffe.layers import TRANSLATORS
 from amct_lite.files.target import load_target, BUILT_IN_TARGETS
 from amct_lite.files.protos import message_class
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
+from amct_lite.common.auto_calibration import AutoCalibrationEvaluatorBase
+assert callable(amct_lite.accuracy_based_auto_calibration)
 assert callable(amct_lite.auto_nuq), "the verb hides behind the module of its name"
 for name in BUILT_IN_TARGETS:
     load_target(name)
