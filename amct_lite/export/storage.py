@@ -3,16 +3,18 @@
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from amct_lite.codebook.codebook import Codebook, LevelType
 from amct_lite.errors import ExportError
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.packed_weight import int8_weight, packed_weight
+from amct_lite.quantize.plan import CODEBOOK_OVERHEAD_BYTES
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.quantize.weight_rows import weight_layout
 
-__all__ = ["Storage", "insert_weight", "is_integer", "storage_of"]
+__all__ = ["Storage", "insert_weight", "is_integer", "storage_of", "stored_weight_bytes"]
 
 # With more levels an index is as wide as the int8 value itself.
 MAX_PACKED_LEVELS = 128
@@ -49,6 +51,21 @@ def storage_of(layer: QuantizedLayer, storage: Storage | None) -> Storage:
             remedy='Set its level_type to "int8" and calibrate again, or use storage "packed" or "dense".',
         )
     return Storage.INT8
+
+
+def stored_weight_bytes(layer: QuantizedLayer, storage: Storage | None) -> int:
+    """What a quantized weight takes in the deploy model: codes, levels, scales, and the graph that decodes them."""
+    num_weights = layer.layer.num_weights
+    match storage_of(layer, storage):
+        case Storage.DENSE:
+            return 4 * num_weights
+        case Storage.INT8:
+            # A scale and a zero point an output channel.
+            return num_weights + 5 * layer.scale_w.size
+        case Storage.PACKED:
+            codebook = _packable(layer)
+            assert codebook is not None
+            return codebook.stored_bytes + CODEBOOK_OVERHEAD_BYTES
 
 
 def is_integer(layer: QuantizedLayer, storage: Storage | None) -> bool:
@@ -96,12 +113,12 @@ def _foldable(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, name: s
 
 
 def _packable(layer: QuantizedLayer) -> Codebook | None:
-    """A layer's codebook, or the one that the levels kept by NUQ are; None for plain int8."""
+    """A layer's codebook, or the one that its int8 levels are where they are few; None for plain int8."""
     if layer.codebook is not None:
         return layer.codebook
-    if layer.weight is None or layer.weight_levels is None or len(layer.weight_levels) > MAX_PACKED_LEVELS:
+    levels = _int8_levels(layer)
+    if layer.weight is None or levels is None:
         return None
-    levels = np.array(layer.weight_levels)
     rows = weight_layout(layer.layer).to_rows(layer.weight)
     return Codebook(
         tables=levels.astype(np.float32).reshape(1, -1, 1),
@@ -111,3 +128,11 @@ def _packable(layer: QuantizedLayer) -> Codebook | None:
         rows_per_table=rows.shape[0],
         level_type=LevelType.INT8,
     )
+
+
+def _int8_levels(layer: QuantizedLayer) -> npt.NDArray[np.int64] | None:
+    """The levels that NUQ keeps, or those of fewer than 8 bits; None where an index would be as wide as a level."""
+    if layer.weight_levels is not None:
+        return np.array(layer.weight_levels) if len(layer.weight_levels) <= MAX_PACKED_LEVELS else None
+    half = 1 << (layer.weight_bits - 1)
+    return np.arange(-half, half) if layer.weight_bits < 8 else None

@@ -119,6 +119,13 @@ WeightQuantParams = Annotated[
 ]
 
 
+OptionName = Annotated[
+    str,
+    Field(pattern=r"^(float|int8|nuq([2-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-6])|codebook[1-8]|uniform[4-7])$"),
+]
+"""A way to treat a layer's weights: "float", "int8", "nuq32" (levels), "codebook4" and "uniform4" (bits)."""
+
+
 class LayerConfig(_Strict):
     """How one layer is quantized."""
 
@@ -131,6 +138,11 @@ class LayerConfig(_Strict):
     )
     activation_quant_params: ActivationQuantParams = IfmrParams()
     weight_quant_params: WeightQuantParams | None = Field(default=None, description="None for a layer without weights.")
+    search_space: list[OptionName] | None = Field(
+        default=None,
+        min_length=1,
+        description="What a search may choose from for this layer, in place of the network's.",
+    )
 
 
 class AutoNuqOptions(_Strict):
@@ -182,6 +194,12 @@ class QuantConfig(BaseModel):
         description="Operators beside layers that compute on integers; by default the target's, [] for none.",
     )
     auto_nuq: AutoNuqOptions | None = Field(default=None, description="What auto_nuq may choose from.")
+    search_space: list[OptionName] | None = Field(
+        default=None,
+        min_length=1,
+        description="Makes auto_nuq choose among these ways to treat each layer's weights: float, int8, nuq{levels},"
+        " codebook{bits}, uniform{bits}.",
+    )
 
     @property
     def layers(self) -> dict[str, LayerConfig]:
@@ -223,6 +241,7 @@ _AMCT_ORDER = (
     "dmq_balancer_param",
     "activation_quant_params",
     "weight_quant_params",
+    "search_space",
     "num_bits",
     "max_percentile",
     "min_percentile",

@@ -21,14 +21,12 @@ from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.least_squares import output_error, output_power
 from amct_lite.codebook.second_moments import SecondMoments, damped
 from amct_lite.codebook.specification import CodebookSpec, Refine
-from amct_lite.graph.cloning import clone_ir
-from amct_lite.graph.constants import replace_array
 from amct_lite.graph.model import Model
-from amct_lite.graph.runtime import create_session
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.weight_rows import from_rows, to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.moments import input_moments
+from amct_lite.refine.output_change import OutputChange
 from amct_lite.refine.samples import Feed
 from amct_lite.refine.stream import Stream
 from amct_lite.types import Layer
@@ -38,8 +36,6 @@ __all__ = ["BitOption", "allocate_bits", "bit_options"]
 Progress = Callable[[int, int], None]
 Outputs = Sequence[npt.NDArray[Any]]
 
-# Samples on which the network's output is compared, and whose input moments are taken: ranks of layers need few.
-COMPARED_SAMPLES = 48
 MAX_BITS = 8
 WIDER = 3
 
@@ -82,13 +78,12 @@ def bit_options(
     Returns:
         Name of the weight -> its options, from narrow to wide.
     """
-    feeds = _first(feeds, COMPARED_SAMPLES)
+    change = OutputChange(model, feeds, sess_options=sess_options)
     by_weight: dict[str, list[LayerPlan]] = {}
     for plan in plans:
         if plan.codebook is not None and plan.layer.weight is not None:
             by_weight.setdefault(plan.layer.weight, []).append(plan)
-    original = _outputs(model, {}, feeds, sess_options)
-    stream = Stream(model.ir, feeds, sess_options=sess_options)
+    stream = Stream(model.ir, change.feeds, sess_options=sess_options)
     found = {}
     for number, (name, group) in enumerate(by_weight.items()):
         layer, spec = group[0].layer, group[0].codebook
@@ -100,8 +95,7 @@ def bit_options(
             for bits in range(least_bits, min(MAX_BITS, least_bits + WIDER) + 1)
         ]
         _, narrow, narrow_error = candidates[0]
-        changed = {name: np.ascontiguousarray(from_rows(narrow.decode(), layer))}
-        moved = _relative_change(original, _outputs(model, changed, feeds, sess_options))
+        moved = change.of_weight(name, np.ascontiguousarray(from_rows(narrow.decode(), layer)))
         factor = math.sqrt(moved / narrow_error) if narrow_error > 0.0 else 0.0
         found[name] = [BitOption(bits, codebook.stored_bytes, factor * error) for bits, codebook, error in candidates]
         if progress is not None:
@@ -181,37 +175,3 @@ def _moments(model: Model, layer: Layer, stream: Stream) -> SecondMoments:
     pairs = ((values, values) for values in stream.tensor(layer.activation))
     moments = input_moments(LayerInputs.of_node(layer, node), pairs, seed=0)
     return moments.centred() if layer.op_type != "MatMul" else moments
-
-
-def _outputs(
-    model: Model, weights: Mapping[str, npt.NDArray[np.float32]], feeds: Sequence[Feed], sess_options: Any
-) -> list[Outputs]:
-    graph = clone_ir(model.ir)
-    for name, array in weights.items():
-        replace_array(graph.graph.initializers[name], array)
-    session = create_session(graph, sess_options=sess_options)
-    return [session.run(None, feed) for feed in feeds]
-
-
-def _relative_change(before: Sequence[Outputs], after: Sequence[Outputs]) -> float:
-    """Sum over outputs of |y - y'|**2 / |y|**2."""
-    total = 0.0
-    for index in range(len(before[0])):
-        if not np.issubdtype(before[0][index].dtype, np.floating):
-            continue
-        signal = sum(float(np.sum(np.square(values[index], dtype=np.float64))) for values in before)
-        noise = sum(
-            float(np.sum(np.square(a[index].astype(np.float64) - b[index]))) for a, b in zip(after, before, strict=True)
-        )
-        total += noise / signal if signal > 0.0 else 0.0
-    return total
-
-
-def _first(feeds: Sequence[Feed], max_samples: int) -> list[Feed]:
-    taken, count = [], 0
-    for feed in feeds:
-        taken.append(feed)
-        count += next(iter(feed.values())).shape[0] if feed else 1
-        if count >= max_samples:
-            break
-    return taken

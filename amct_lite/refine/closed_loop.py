@@ -13,27 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.cluster_rows import cluster_rows
-from amct_lite.codebook.codebook import Codebook
-from amct_lite.codebook.least_squares import output_power
 from amct_lite.codebook.output_levels import LevelsAndBounds, OutputResponse, levels_for_output
-from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
-from amct_lite.codebook.specification import CodebookSpec
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.fake_quant import fake_quantizer
-from amct_lite.files.config import ArqParams
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.quantize.apply_record import quantize_input, quantize_layer
 from amct_lite.quantize.layer_plan import LayerPlan
-from amct_lite.quantize.weight_rows import from_rows, to_rows
+from amct_lite.quantize.weight_rows import to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.refine.level_response import layer_response, sum_of
-from amct_lite.refine.moments import input_moments
-from amct_lite.refine.output_statistics import output_deviations, re_estimated_factors
 from amct_lite.refine.samples import Feed
 from amct_lite.refine.stream import Stream
-from amct_lite.refine.uniform_weights import UniformRows, fit_uniform_rows
+from amct_lite.refine.weight_fitting import WeightFitter, takes_bias
 from amct_lite.types import Grid, Layer
 
 __all__ = ["refine_layers"]
@@ -91,9 +83,7 @@ class _ClosedLoop:
         self._float_stream = Stream(model.ir, feeds, sess_options=sess_options)
         self._quantized_stream = Stream(self._editor.ir, feeds, sess_options=sess_options)
         self._replacer = fake_quantizer(self._editor)
-        self._codebooks: dict[str, Codebook] = {}
-        self._rows: dict[str, Float32Array] = {}
-        self._uniform: dict[str, UniformRows] = {}
+        self._fitter = WeightFitter(model, self._editor.node_of, self._input_pairs)
         self._levels: dict[Hashable, LevelsAndBounds] = {}
 
     def take(self, plan: LayerPlan, plans: Sequence[LayerPlan]) -> None:
@@ -106,7 +96,7 @@ class _ClosedLoop:
                 self._choose_levels(plan, plans)
             self._quantize_input(layer)
             tied = [other for other in plans if other.layer.name in layer.tied_with]
-            self._fit_weight(plan, tied)
+            self.records[name] = self._fitter.fit(plan, self.records[name], tied)
         quantized = quantize_layer(self._model, layer, self.records[name])
         self._replacer.replace(quantized)
 
@@ -131,70 +121,6 @@ class _ClosedLoop:
         record = self.records[layer.name]
         return layer.activation, record.scale_d, record.offset_d, record.activation_cluster
 
-    def _fit_weight(self, plan: LayerPlan, tied: Sequence[LayerPlan]) -> None:
-        """The layer's codebook or fitted weight, and its bias, where it asks for them."""
-        layer, name = plan.layer, plan.layer.name
-        if plan.codebook is not None and plan.refines_codebook:
-            moments = self._moments(layer)
-            codebook = self._codebook(layer, plan.codebook, moments, tied)
-            bias = self._bias(layer, codebook.decode(), moments)
-            self.records[name] = dataclasses.replace(self.records[name], codebook=codebook, bias=bias)
-        elif plan.refits_weight:
-            moments = self._moments(layer)
-            rows = self._fitted_rows(layer, moments, tied)
-            bias = self._bias(layer, rows, moments)
-            weight = np.ascontiguousarray(from_rows(rows, layer))
-            self.records[name] = dataclasses.replace(self.records[name], weight=weight, bias=bias)
-        elif isinstance(plan.weight_params, ArqParams) and plan.fits_bias:
-            self._fit_uniform(plan, plan.weight_params, tied)
-
-    def _fit_uniform(self, plan: LayerPlan, params: ArqParams, tied: Sequence[LayerPlan]) -> None:
-        layer, record, moments = plan.layer, self.records[plan.layer.name], self._moments(plan.layer)
-        rows = self._uniform_rows(plan, params, moments, tied)
-        if params.batch_norm_reestimation and not tied and rows.scales.size > 1:
-            rows = dataclasses.replace(rows, scales=(rows.scales * self._re_estimated(layer, rows)).astype(np.float32))
-        bias = self._bias(layer, rows.decode(), moments)
-        own = bias if bias is not None or layer.bias is None else self._model.weight(layer.bias).reshape(-1)
-        if own is not None and record.scale_d is not None:
-            rows = rows.with_room_for(own, record.scale_d, params.num_bits)
-        self.records[layer.name] = dataclasses.replace(
-            record,
-            scale_w=tuple(map(float, rows.scales)),
-            weight=np.ascontiguousarray(from_rows(rows.decode(), layer)),
-            bias=bias,
-        )
-
-    def _uniform_rows(
-        self, plan: LayerPlan, params: ArqParams, moments: SecondMoments, tied: Sequence[LayerPlan]
-    ) -> UniformRows:
-        """The rows of a uniform weight, once for all layers that share it."""
-        weight = plan.layer.weight
-        assert weight is not None
-        if weight not in self._uniform:
-            scales = np.array(self.records[plan.layer.name].scale_w, np.float32)
-            if params.rounding == "nearest":
-                rows = to_rows(self._model.weight(weight), plan.layer)
-                self._uniform[weight] = UniformRows.nearest(rows, scales, params.num_bits)
-            else:
-                target, targets = self._target(plan.layer, moments, tied)
-                quadratic = damped(targets.quadratic, targets.damping)
-                self._uniform[weight] = fit_uniform_rows(
-                    target.reshape(len(quadratic), -1, target.shape[1]), quadratic, params, channel_wise=scales.size > 1
-                )
-        return self._uniform[weight]
-
-    def _re_estimated(self, layer: Layer, rows: UniformRows) -> Float64Array:
-        """What each output channel is multiplied with to vary as in the float network."""
-        assert layer.weight is not None
-        inputs, seed = LayerInputs.of_node(layer, self._editor.node_of(layer)), self._model.layers.index(layer)
-        own = to_rows(self._model.weight(layer.weight), layer)
-        floats = (pair[0] for pair in self._input_pairs(layer))
-        quantized = (pair[1] for pair in self._input_pairs(layer))
-        return re_estimated_factors(
-            output_deviations(inputs, own, floats, seed=seed),
-            output_deviations(inputs, rows.decode(), quantized, seed=seed),
-        )
-
     def _quantize_input(self, layer: Layer) -> None:
         record = self.records[layer.name]
         if record.scale_d is not None:
@@ -210,13 +136,9 @@ class _ClosedLoop:
             to_rows(self._model.weight(layer.weight), layer),
             Grid(record.scale_d, record.offset_d),
             self._input_pairs(layer),
-            takes_bias=plan.fits_bias and self._takes_bias(layer),
+            takes_bias=plan.fits_bias and takes_bias(layer, self._editor.node_of(layer)),
             seed=self._model.layers.index(layer),
         )
-
-    def _moments(self, layer: Layer) -> SecondMoments:
-        inputs = LayerInputs.of_node(layer, self._editor.node_of(layer))
-        return input_moments(inputs, self._input_pairs(layer), seed=self._model.layers.index(layer))
 
     def _input_pairs(self, layer: Layer) -> Iterator[tuple[Array, Array]]:
         """The layer's input in the float network, and in the quantized one as the graph now has it."""
@@ -224,64 +146,3 @@ class _ClosedLoop:
         assert seen is not None
         floats = self._float_stream.tensor(layer.activation)
         return zip(floats, self._quantized_stream.tensor(str(seen.name)), strict=True)
-
-    def _codebook(
-        self, layer: Layer, spec: CodebookSpec, moments: SecondMoments, tied: Sequence[LayerPlan]
-    ) -> Codebook:
-        """The codebook of a weight, once for all layers that share it."""
-        assert layer.weight is not None
-        if layer.weight not in self._codebooks:
-            if spec.refine.uses_moments:
-                target, targets = self._target(layer, moments, tied)
-                codebook = cluster_rows(target, spec, quadratic=damped(targets.quadratic, targets.damping))
-            else:
-                codebook = cluster_rows(to_rows(self._model.weight(layer.weight), layer), spec)
-            self._codebooks[layer.weight] = codebook
-        return self._codebooks[layer.weight]
-
-    def _fitted_rows(self, layer: Layer, moments: SecondMoments, tied: Sequence[LayerPlan]) -> Float32Array:
-        """The fitted rows of a weight, once for all layers that share it."""
-        assert layer.weight is not None
-        if layer.weight not in self._rows:
-            self._rows[layer.weight] = self._target(layer, moments, tied)[0].astype(np.float32)
-        return self._rows[layer.weight]
-
-    def _target(
-        self, layer: Layer, moments: SecondMoments, tied: Sequence[LayerPlan]
-    ) -> tuple[Float64Array, SecondMoments]:
-        """The rows that serve the quantized inputs of all layers that share a weight, and the moments of those."""
-        assert layer.weight is not None
-        rows = to_rows(self._model.weight(layer.weight), layer)
-        weight = rows.astype(np.float64).reshape(len(moments.quadratic), -1, rows.shape[1])
-        everywhere = [moments, *(self._moments(plan.layer) for plan in tied)]
-        if self._takes_bias(layer):
-            everywhere = [each.centred() for each in everywhere]
-        targets = mean_of(everywhere, _importances(weight, everywhere) if tied else None)
-        return asymmetric_target(weight, targets, targets.damping).reshape(rows.shape), targets
-
-    def _bias(self, layer: Layer, quantized_rows: Float32Array, moments: SecondMoments) -> Float32Array | None:
-        """The bias with which the layer's mean output is the float network's: b + W E[z] - Q E[x]."""
-        if not self._takes_bias(layer):
-            return None
-        assert layer.weight is not None
-        groups = len(moments.quadratic)
-        rows = to_rows(self._model.weight(layer.weight), layer)
-        weight = rows.astype(np.float64).reshape(groups, -1, rows.shape[1])
-        quantized = quantized_rows.astype(np.float64).reshape(weight.shape)
-        shift = weight @ moments.float_mean[:, :, None] - quantized @ moments.quantized_mean[:, :, None]
-        own = 0.0 if layer.bias is None else self._model.weight(layer.bias).reshape(-1)
-        return (own + shift.reshape(-1)).astype(np.float32)
-
-    def _takes_bias(self, layer: Layer) -> bool:
-        """Whether the operator takes a bias over its output channels, and has none that is no such constant."""
-        if layer.op_type not in ("Conv", "ConvTranspose", "Gemm") or layer.activation_index != 0:
-            return False
-        node = self._editor.node_of(layer)
-        return layer.bias is not None or len(node.inputs) < 3 or node.inputs[2] is None
-
-
-def _importances(weight: Float64Array, moments: Sequence[SecondMoments]) -> list[float]:
-    """One over the power of each layer's output: layers that share a weight count by their relative errors."""
-    powers = [output_power(weight, each.quadratic) for each in moments]
-    least = LEAST_POWER * max(powers)
-    return [1.0 / max(power, least) if least > 0.0 else 1.0 for power in powers]

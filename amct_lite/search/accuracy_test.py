@@ -33,6 +33,11 @@ class NuqTest:
 
     evaluator: AutoNuqEvaluatorBase
 
+    def calibrate(self, files: ModelFiles, batch_num: int) -> None:
+        """Run a calibration model."""
+        weights = None if files.weights is None else str(files.weights)
+        self.evaluator.eval_model(str(files.model), weights, batch_num)
+
     def measure(self, files: ModelFiles) -> float:
         """See `AccuracyTest`."""
         weights = None if files.weights is None else str(files.weights)

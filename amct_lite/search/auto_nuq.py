@@ -1,7 +1,6 @@
 """The auto_nuq engine: calibrate once, work out the options, let a strategy search, save the best."""
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Iterable
 from os import PathLike
@@ -9,24 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
-from amct_lite.calibration.modified_model import write_calibration_model
-from amct_lite.calibration.reuse import load_for_layers
-from amct_lite.calibration.statistics import Statistics, statistics_digest
-from amct_lite.calibration.sweep import sweep
-from amct_lite.errors import ConfigError, EvaluatorError
+from amct_lite.errors import EvaluatorError
 from amct_lite.files.config import AutoNuqOptions
 from amct_lite.files.journal import Journal
-from amct_lite.progress import SearchProgress, sweep_progress
-from amct_lite.quantize.balancing import balance, balanced_tensors
-from amct_lite.quantize.calibration_task import calibration_task
+from amct_lite.progress import SearchProgress, step_progress
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.search.accuracy_test import NuqTest
 from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.frontier import build_frontier
+from amct_lite.search.mixed_options import build_mixed_units, searches_mixed
 from amct_lite.search.nuq_problem import NuqProblem, config_key
 from amct_lite.search.options import build_units
 from amct_lite.search.outcome import save_outcome
 from amct_lite.search.result import SearchResult
+from amct_lite.search.search_calibration import SearchCalibration, calibrate_for_search, refuse_samples
 from amct_lite.search.search_options import SearchOptions
 from amct_lite.search.strategies.registry import StrategyTask, make_strategy
 from amct_lite.search.trials import TrialRunner
@@ -52,85 +47,50 @@ def run_auto_nuq(
     _check_evaluator(nuq_evaluator)
     deadline = None if options.max_seconds is None else time.monotonic() + options.max_seconds
     planned = open_graph(config_file, model_file, weights_file, scale_offset_record_file)
-    _refuse_refinement(planned)
+    mixed = searches_mixed(planned.config)
+    refuse_samples(planned, calibration_data, mixed=mixed)
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    statistics = _calibrate(planned, nuq_evaluator, calibration_data, folder)
-    planned, statistics = balance(planned, statistics)
-    store = FactorStore(planned.model, statistics)
-    units = build_units(planned.plans, store, planned.target, planned.config.auto_nuq or AutoNuqOptions())
-    problem = NuqProblem(planned, units, store)
+    statistics_file = _file(folder, planned, "calibration_statistics.npz")
+    calibration = calibrate_for_search(
+        planned, NuqTest(nuq_evaluator).calibrate, calibration_data, statistics_file, keep_samples=mixed
+    )
+    problem = _mixed_problem(calibration) if mixed else _nuq_problem(calibration)
+    planned, units = problem.planned, problem.units
     frontier = build_frontier(units)
     frontier = frontier.only([problem.quantizes(frontier.choice(point)) for point in range(len(frontier))])
     objective = options.objective_for(units)
     strategy = make_strategy(options.strategy, StrategyTask(units, frontier, objective, options.max_evaluations - 1))
     test = NuqTest(nuq_evaluator)
-    journal = Journal(_file(folder, planned, "auto_nuq_journal.jsonl"), _keys(planned, statistics, nuq_evaluator))
+    journal = Journal(_file(folder, planned, "auto_nuq_journal.jsonl"), _keys(planned, calibration, nuq_evaluator))
     with SearchProgress(total=options.max_evaluations) as progress:
         runner = TrialRunner(problem, test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
         stop = runner.run(strategy)
     return save_outcome(problem, objective, strategy, runner, stop, frontier, folder, journal.path)
 
 
-def _refuse_refinement(planned: PlannedGraph) -> None:
-    for plan in planned.plans:
-        if plan.codebook is not None:
-            raise ConfigError(
-                "The search chooses among int8 weights, and this layer asks for a codebook.",
-                layer=plan.layer.name,
-                remedy='Set wts_algo to "arq_quantize", or give the whole network codebooks with `compress`.',
-            )
-        if plan.uses_samples:
-            raise ConfigError(
-                f"The search works from one sweep, and this layer is refined on samples ({plan.sample_use}).",
-                layer=plan.layer.name,
-                remedy="Switch that off in the config, or calibrate without a search.",
-            )
+def _nuq_problem(calibration: SearchCalibration) -> NuqProblem:
+    planned = calibration.planned
+    store = FactorStore(planned.model, calibration.statistics)
+    units = build_units(planned.plans, store, planned.target, planned.config.auto_nuq or AutoNuqOptions())
+    return NuqProblem(planned, units, store)
 
 
-def _calibrate(
-    planned: PlannedGraph, evaluator: AutoNuqEvaluatorBase, data: Iterable[Any] | None, folder: Path
-) -> Statistics:
-    """One sweep over the data; without data, the evaluator's own run over a calibration model."""
-    if data is not None:
-        with sweep_progress(planned.config.batch_num) as progress:
-            return sweep(
-                planned.model,
-                planned.quantized_layers,
-                data,
-                planned.config.batch_num,
-                by_channel=balanced_tensors(planned.plans),
-                progress=progress,
-            )
-    path = _file(folder, planned, "calibration_statistics.npz")
-    if not path.exists():
-        with tempfile.TemporaryDirectory(prefix="amct_lite_calibration_") as scratch:
-            source = planned.model
-            model = Path(scratch) / f"calibration_model{source.path.suffix}"
-            weights = None if source.weights_path is None else model.with_suffix(source.weights_path.suffix)
-            write_calibration_model(source, calibration_task(planned, statistics_file=path), model, weights)
-            evaluator.eval_model(str(model), None if weights is None else str(weights), planned.config.batch_num)
-    if not path.exists():
-        raise EvaluatorError(
-            f"eval_model ran, but did not calibrate over batch_num = {planned.config.batch_num} batches.",
-            remedy="Let eval_model run the model through amct_lite.InferenceSession for batch_num batches, or give"
-            " calibration_data to auto_nuq.",
-        )
-    return load_for_layers(
-        path,
-        planned.model,
-        planned.quantized_layers,
-        planned.config.batch_num,
-        by_channel=balanced_tensors(planned.plans),
-    )
+def _mixed_problem(calibration: SearchCalibration) -> NuqProblem:
+    planned = calibration.planned
+    with step_progress() as progress:
+        units, store = build_mixed_units(planned, calibration.statistics, calibration.feeds, progress=progress)
+    if planned.target.deploy_form == "qdq":
+        return NuqProblem(planned, units, store, bytes_are="in the deploy model", storage="packed")
+    return NuqProblem(planned, units, store)
 
 
-def _keys(planned: PlannedGraph, statistics: Statistics, evaluator: AutoNuqEvaluatorBase) -> dict[str, str]:
+def _keys(planned: PlannedGraph, calibration: SearchCalibration, evaluator: AutoNuqEvaluatorBase) -> dict[str, str]:
     return {
         "model": planned.model.digest,
         "config": config_key(planned.config),
         "target": hashlib.sha256(planned.target.model_dump_json().encode()).hexdigest(),
-        "calibration data": statistics_digest(statistics),
+        "calibration data": calibration.digest,
         "evaluator": evaluator.fingerprint(),
         "amct_lite version": VERSION,
     }

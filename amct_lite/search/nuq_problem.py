@@ -1,10 +1,11 @@
-"""The space of `auto_nuq`: int8, level counts and float for each weight, ratios for clustered activations."""
+"""The space of a search over configs: a way to treat each weight, and a ratio for each clustered activation."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from amct_lite.export.save import ModelFiles, fake_quant_form
 from amct_lite.files.config import QuantConfig
@@ -15,10 +16,17 @@ from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.search.choices import Choice, Unit, choice_bytes
-from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.option_names import FLOAT, layer_config
 
-__all__ = ["NuqProblem", "config_key"]
+__all__ = ["NuqProblem", "RecordStore", "config_key"]
+
+
+class RecordStore(Protocol):
+    """Knows the factors of every layer under every option."""
+
+    def records(self, plans: Sequence[LayerPlan]) -> dict[str, LayerRecord]:
+        """The factors of every layer that the plans quantize, in graph order."""
+        ...
 
 
 class NuqProblem:
@@ -28,12 +36,20 @@ class NuqProblem:
         units: What is chosen.
         planned: The graph with the user's config.
         bytes_are: What the bytes of options are, for messages.
+        storage: How the deploy model is to store weights, so that it has those bytes.
     """
 
-    bytes_are = "after lossless compression"
-
-    def __init__(self, planned: PlannedGraph, units: Sequence[Unit], store: FactorStore) -> None:
+    def __init__(
+        self,
+        planned: PlannedGraph,
+        units: Sequence[Unit],
+        store: RecordStore,
+        *,
+        bytes_are: str = "after lossless compression",
+        storage: str | None = None,
+    ) -> None:
         self.planned, self.units, self._store = planned, units, store
+        self.bytes_are, self.storage = bytes_are, storage
         self._plans = {plan.layer.name: plan for plan in planned.plans}
 
     @property

@@ -1,21 +1,45 @@
-"""What an option's name means in a config: "float", "int8", "nuq32", and for activations a ratio."""
+"""What an option's name means in a config: "float", "int8", "nuq32", "codebook4", "uniform4"; a ratio for inputs."""
 
-from amct_lite.files.config import ArqParams, LayerConfig, NuqParams
+import re
+
+from amct_lite.codebook.specification import Refine
+from amct_lite.files.config import ArqParams, CodebookParams, LayerConfig, NuqParams
 from amct_lite.quantize.layer_plan import LayerPlan
+from amct_lite.types import Technique
 
-__all__ = ["layer_config", "weight_params"]
+__all__ = ["FLOAT", "INT8", "layer_config", "technique", "weight_params"]
 
-FLOAT, INT8, NUQ = "float", "int8", "nuq"
+FLOAT, INT8 = "float", "int8"
+NUQ, CODEBOOK, UNIFORM = "nuq", "codebook", "uniform"
 
 
-def weight_params(plan: LayerPlan, name: str) -> ArqParams | NuqParams:
-    """The weight parameters that an option gives a layer; what the user set beside them stays."""
-    asked = plan.weight_params
-    if name.startswith(NUQ):
+def technique(name: str) -> Technique | None:
+    """What a target has to allow for an option; None for float."""
+    kind, _ = _parsed(name)
+    return {FLOAT: None, NUQ: Technique.NUQ, CODEBOOK: Technique.CODEBOOK}.get(kind, Technique.UNIFORM)
+
+
+def weight_params(plan: LayerPlan, name: str) -> ArqParams | NuqParams | CodebookParams:
+    """The weight parameters that an option gives a layer; what the user set beside them stays.
+
+    Args:
+        plan: The layer's plan under the user's config.
+        name: Any name but "float".
+    """
+    asked, (kind, number) = plan.weight_params, _parsed(name)
+    if kind == NUQ:
         own = asked if isinstance(asked, NuqParams) else NuqParams(wts_algo="nuq_quantize")
-        steps = int(name.removeprefix(NUQ))
-        return own.model_copy(update={"channel_wise": plan.channel_wise, "num_steps": steps})
+        return own.model_copy(update={"channel_wise": plan.channel_wise, "num_steps": number})
+    if kind == CODEBOOK:
+        # "lnq" takes ten times as long as "gptq", for every width.
+        book = CodebookParams(wts_algo="codebook_quantize", refine=Refine.GPTQ)
+        book = asked if isinstance(asked, CodebookParams) else book
+        return book.model_copy(update={"num_bits": number, "num_steps": None})
     uniform = asked if isinstance(asked, ArqParams) else ArqParams()
+    if kind == UNIFORM:
+        uniform = uniform.model_copy(update={"num_bits": number, "scale_algo": "mse", "rounding": "gptq"})
+    if isinstance(asked, CodebookParams):
+        return uniform
     return uniform.model_copy(update={"channel_wise": plan.channel_wise})
 
 
@@ -23,8 +47,9 @@ def layer_config(block: LayerConfig, plan: LayerPlan, kind: str, name: str) -> L
     """A layer's block of the config under an option of one of its units."""
     if kind == "activation":
         return _with_ratio(block, None if name == INT8 else float(name))
-    enabled = name != FLOAT
-    return block.model_copy(update={"quant_enable": enabled, "weight_quant_params": weight_params(plan, name)})
+    if name == FLOAT:
+        return block.model_copy(update={"quant_enable": False})
+    return block.model_copy(update={"quant_enable": True, "weight_quant_params": weight_params(plan, name)})
 
 
 def _with_ratio(block: LayerConfig, ratio: float | None) -> LayerConfig:
@@ -33,3 +58,12 @@ def _with_ratio(block: LayerConfig, ratio: float | None) -> LayerConfig:
     nuq = None if ratio is None else asked.model_copy(update={"target_compression_ratio": ratio})
     params = block.activation_quant_params.model_copy(update={"nuq": nuq})
     return block.model_copy(update={"activation_quant_params": params})
+
+
+def _parsed(name: str) -> tuple[str, int]:
+    """The kind and the number of an option; 0 for one without."""
+    if name in (FLOAT, INT8):
+        return name, 0
+    found = re.fullmatch(r"([a-z]+)(\d+)", name)
+    assert found is not None, name
+    return found[1], int(found[2])

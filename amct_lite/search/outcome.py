@@ -56,7 +56,7 @@ def save_outcome(
     write_config(config, config_path)
     write_record(records, record_file)
     final = PlannedGraph(planned.model, config, planned.target, plans, config_path, record_file)
-    saved = save_quantized(final, records, fullest_save_type(final, records), folder, stem)
+    saved = save_quantized(final, records, fullest_save_type(final, records), folder, stem, storage=problem.storage)
     result_path = folder / f"{stem}_auto_nuq_result.json"
     trials = (runner.original, *by_choice.values())
     result = SearchResult(
