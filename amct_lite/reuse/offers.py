@@ -4,7 +4,6 @@ Evaluators are the user's code: they get a path, and open a session of it. So th
 that path. Outside of a search there are none, and a file that was changed since is read like any other.
 """
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -82,5 +81,5 @@ def open_offered(path: Path, open_plain: Callable[[], Any]) -> SegmentedSession 
 
 def _state(path: Path) -> tuple[int, ...]:
     """Differs once a file was written again."""
-    status = os.stat(path)
+    status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns

@@ -62,8 +62,8 @@ def run_auto_nuq(
     objective = options.objective_for(units)
     strategy = make_strategy(options.strategy, StrategyTask(units, frontier, objective, options.max_evaluations - 1))
     test = NuqTest(nuq_evaluator)
-    journal = Journal(_file(folder, planned, "auto_nuq_journal.jsonl"), _keys(planned, calibration, nuq_evaluator))
-    with SearchProgress(total=options.max_evaluations) as progress:
+    journal = Journal(_file(folder, planned, "auto_nuq_journal.jsonl"), _keys(problem, calibration, nuq_evaluator))
+    with SearchProgress(total=options.max_evaluations) as progress, problem.writer:
         runner = TrialRunner(problem, test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
         stop = runner.run(strategy)
     return save_outcome(problem, objective, strategy, runner, stop, frontier, folder, journal.path)
@@ -73,25 +73,28 @@ def _nuq_problem(calibration: SearchCalibration) -> NuqProblem:
     planned = calibration.planned
     store = FactorStore(planned.model, calibration.statistics)
     units = build_units(planned.plans, store, planned.target, planned.config.auto_nuq or AutoNuqOptions())
-    return NuqProblem(planned, units, store)
+    return NuqProblem(planned, units, store, observed=calibration.statistics.tensors)
 
 
 def _mixed_problem(calibration: SearchCalibration) -> NuqProblem:
     planned = calibration.planned
     with step_progress() as progress:
         units, store = build_mixed_units(planned, calibration.statistics, calibration.feeds, progress=progress)
+    observed = calibration.statistics.tensors
     if planned.target.deploy_form == "qdq":
-        return NuqProblem(planned, units, store, bytes_are="in the deploy model", storage="packed")
-    return NuqProblem(planned, units, store)
+        return NuqProblem(planned, units, store, bytes_are="in the deploy model", storage="packed", observed=observed)
+    return NuqProblem(planned, units, store, observed=observed)
 
 
-def _keys(planned: PlannedGraph, calibration: SearchCalibration, evaluator: AutoNuqEvaluatorBase) -> dict[str, str]:
+def _keys(problem: NuqProblem, calibration: SearchCalibration, evaluator: AutoNuqEvaluatorBase) -> dict[str, str]:
+    planned = problem.planned
     return {
         "model": planned.model.digest,
         "config": config_key(planned.config),
         "target": hashlib.sha256(planned.target.model_dump_json().encode()).hexdigest(),
         "calibration data": calibration.digest,
         "evaluator": evaluator.fingerprint(),
+        "evaluated form": problem.writer.form,
         "amct_lite version": VERSION,
     }
 

@@ -77,6 +77,11 @@ class CandidateWriter(AbstractContextManager["CandidateWriter"]):
         self._stack.close()
 
     @property
+    def form(self) -> str:
+        """What candidates are: "deploy" or "fake_quant"."""
+        return "deploy" if self._deploys else "fake_quant"
+
+    @property
     def runner(self) -> SegmentRunner | None:
         """What runs candidates while this is entered; None where nothing is shared."""
         return None if self._offers is None else self._offers.runner
@@ -108,9 +113,8 @@ class CandidateWriter(AbstractContextManager["CandidateWriter"]):
             form = fake_quant_form(self._planned, layers, folder, "candidate_")
             form.write()
             return form.files
-        name = "candidate_deploy_model" if self._deploys else "candidate_fake_quant_model"
         make = qdq_model if self._deploys else fake_quant_model
-        return self._write_onnx(make(self._planned.model, layers), folder / f"{name}.onnx")
+        return self._write_onnx(make(self._planned.model, layers), folder / f"candidate_{self.form}_model.onnx")
 
     def _write_onnx(self, model: ir.Model, path: Path) -> ModelFiles:
         make_self_contained(model)

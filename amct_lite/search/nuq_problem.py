@@ -2,19 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from amct_lite.export.save import ModelFiles, fake_quant_form
+from amct_lite.export.save import ModelFiles
 from amct_lite.files.config import QuantConfig
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
-from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
+from amct_lite.search.candidates import CandidateWriter
 from amct_lite.search.choices import Choice, Unit, choice_bytes
 from amct_lite.search.option_names import FLOAT, layer_config
 
@@ -37,6 +37,7 @@ class NuqProblem:
         planned: The graph with the user's config.
         bytes_are: What the bytes of options are, for messages.
         storage: How the deploy model is to store weights, so that it has those bytes.
+        writer: Writes the models of choices.
     """
 
     def __init__(
@@ -47,8 +48,21 @@ class NuqProblem:
         *,
         bytes_are: str = "after lossless compression",
         storage: str | None = None,
+        observed: Collection[str] = (),
     ) -> None:
+        """Put a problem together.
+
+        Args:
+            planned: See the class.
+            units: See the class.
+            store: The factors of all options.
+            bytes_are: See the class.
+            storage: See the class.
+            observed: The tensors that calibration saw; only these are quantized between layers.
+        """
         self.planned, self.units, self._store = planned, units, store
+        self.writer = CandidateWriter(planned)
+        self._observed = frozenset(observed)
         self.bytes_are, self.storage = bytes_are, storage
         self._plans = {plan.layer.name: plan for plan in planned.plans}
 
@@ -67,12 +81,8 @@ class NuqProblem:
 
     def write(self, choice: Choice, folder: Path) -> ModelFiles:
         """See `Problem`."""
-        plans = make_plan(self.planned.model.layers, self.config(choice), self.planned.target)
-        layers = quantized_layers(self.planned.model, self._store.records(plans))
-        form = fake_quant_form(self.planned, layers, folder, "candidate_")
-        form.write()
-        beside = set(folder.iterdir()) - set(form.files.all_files)
-        return replace(form.files, external=tuple(sorted(beside)))
+        _, records = self.plans_and_records(self.config(choice))
+        return self.writer.write(self.writer.layers(records), folder)
 
     def quantizes(self, choice: Choice) -> bool:
         """Whether at least one layer is quantized."""
@@ -92,9 +102,12 @@ class NuqProblem:
         return QuantConfig.model_validate({**self.planned.config.to_document(), **rendered})
 
     def plans_and_records(self, config: QuantConfig) -> tuple[tuple[LayerPlan, ...], dict[str, LayerRecord]]:
-        """The plans of a config, and their factors."""
+        """The plans of a config's layers, and the factors of these and of what is quantized between them."""
         plans = make_plan(self.planned.model.layers, config, self.planned.target)
-        return plans, self._store.records(plans)
+        # A float layer can leave a tensor between others that calibration, with all of them quantized, had no need of.
+        between = replace(self.planned, config=config, plans=plans).tensor_plans
+        observed = [plan for plan in between if plan.layer.activation in self._observed]
+        return plans, self._store.records([*plans, *observed])
 
 
 def config_key(config: QuantConfig) -> str:

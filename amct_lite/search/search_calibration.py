@@ -20,6 +20,7 @@ from amct_lite.quantize.balancing import balance, balanced_tensors
 from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.refine.samples import Feed, SampleKeeper
+from amct_lite.types import Layer
 
 __all__ = ["SearchCalibration", "calibrate_for_search", "refuse_samples"]
 
@@ -118,7 +119,7 @@ def calibrate_for_search(
     with sweep_progress(batch_num) as progress:
         statistics = sweep(
             planned.model,
-            planned.quantized_layers,
+            _observed(planned),
             data if keeper is None else keeper.watch(data, batch_num),
             batch_num,
             by_channel=balanced_tensors(planned.plans),
@@ -144,7 +145,13 @@ def _calibrated_by_user(planned: PlannedGraph, run_users_code: Calibrate, path: 
     return load_for_layers(
         path,
         planned.model,
-        planned.quantized_layers,
+        _observed(planned),
         planned.config.batch_num,
         by_channel=balanced_tensors(planned.plans),
     )
+
+
+def _observed(planned: PlannedGraph) -> list[Layer]:
+    """One layer for each tensor to observe, those between layers included; where several read one, the last."""
+    layers = (*(plan.layer for plan in planned.tensor_plans), *planned.quantized_layers)
+    return list({layer.activation: layer for layer in layers}.values())

@@ -15,7 +15,7 @@ FLOORS = [
     {"quantize"},
     {"export"},
     {"refine", "diagnosis"},
-    {"running_calibration"},
+    {"running_calibration", "reuse"},
     {"session", "pycaffe", "search", "auto_nuq"},
     {"api", "compression", "comparison", "cli_inputs", "cli_output"},
     {"cli"},
