@@ -1,7 +1,8 @@
 """A serialised graph cut into parts that run one after the other, each known by a digest of all that it computes.
 
-Cuts lie where a single value crosses, and where ONNX Runtime would fuse nothing: behind a quantizer, where the value is
-small as well, or at a value that several operators read. So the parts give what the whole gives.
+Cuts lie where a single value crosses (and sizes beside it, which exporters read from an input and use at the end), and
+where ONNX Runtime would fuse nothing: behind a quantizer, where the value is small as well, or at a value that several
+operators read. So the parts give what the whole gives, bit by bit.
 """
 
 import hashlib
@@ -22,12 +23,19 @@ MAX_SEGMENTS = 32
 
 # What takes the time. One of these is enough for a segment.
 _HEAVY = frozenset({"Conv", "ConvInteger", "ConvTranspose", "Gemm", "LSTM", "GRU", "MatMul", "MatMulInteger", "Gather"})
-# Between these ONNX Runtime fuses nothing: a cut in float, of a value with one reader.
+# Between these ONNX Runtime fuses nothing, and it is all the same how it lays them out: a cut in float.
 _ENDS = frozenset({"Relu", "Clip", "MaxPool", "Add"})
 _BEGINS = frozenset({"Conv", "ConvTranspose"})
+_BEGIN_TOGETHER = _BEGINS | _ENDS | {"QuantizeLinear", "Shape"}
 # Two runs differ, or might.
 _RANDOM = ("Random", "Bernoulli", "Multinomial")
 _KNOWN_DOMAINS = frozenset({"", "ai.onnx.ml"})
+# Float convolutions of other numbers of channels are computed in ways that depend on what is before them.
+_BLOCK = 16
+# What sizes are computed by.
+_OF_SIZES = frozenset(
+    {"Shape", "Gather", "Slice", "Squeeze", "Unsqueeze", "Concat", "Cast", "Add", "Sub", "Mul", "Div"}
+)
 _BYTES = frozenset({onnx.TensorProto.UINT8, onnx.TensorProto.INT8})
 
 ValueInfos = tuple[onnx.ValueInfoProto, ...]
@@ -49,12 +57,12 @@ class Segment:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What it reads: the graph's inputs for the first one, else the one value that crosses."""
+        """What it reads: the graph's inputs for the first one, else what crosses."""
         return tuple(info.name for info in self.message.graph.input)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What it gives: the graph's outputs for the last one, else the one value that crosses."""
+        """What it gives: the graph's outputs for the last one, else what crosses."""
         return tuple(info.name for info in self.message.graph.output)
 
     @property
@@ -68,7 +76,11 @@ class Segment:
 
 
 def cut(
-    proto: onnx.ModelProto, weights: Mapping[str, ir.TensorProtocol], digests: TensorDigests
+    proto: onnx.ModelProto,
+    weights: Mapping[str, ir.TensorProtocol],
+    digests: TensorDigests,
+    *,
+    max_segments: int = MAX_SEGMENTS,
 ) -> tuple[Segment, ...]:
     """Cut a model into segments.
 
@@ -76,6 +88,7 @@ def cut(
         proto: The message without weights, from `take_weights_out`; nodes in an order in which they can run.
         weights: Tensors by initializer.
         digests: Of tensors seen before.
+        max_segments: The most segments.
 
     Returns:
         The segments in order, each reading what the one before gives; the whole as one where there is nowhere to cut.
@@ -84,26 +97,26 @@ def cut(
     graph = _Graph(proto, weights)
     if not graph.is_repeatable:
         return ()
-    ends = _spread(_chosen(graph.places()))
+    ends = _spread(_chosen(graph.places()), max_segments - 1)
     found, start, inputs = [], 0, tuple(proto.graph.input)
     for place in ends:
-        found.append(graph.segment(start, place.end, inputs, (place.value,), digests))
-        start, inputs = place.end, (place.value,)
+        found.append(graph.segment(start, place.end, inputs, place.values, digests))
+        start, inputs = place.end, place.values
     found.append(graph.segment(start, len(graph.nodes), inputs, tuple(proto.graph.output), digests))
     return tuple(found)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a cut may be: behind which node, the value that crosses, and how many heavy nodes stand before."""
+    """Where a cut may be: behind which node, what crosses (sizes last), and how many heavy nodes stand before."""
 
     end: int
-    value: onnx.ValueInfoProto
+    values: ValueInfos
     heavy_before: int
 
     @property
     def is_small(self) -> bool:
-        return self.value.type.tensor_type.elem_type in _BYTES
+        return self.values[0].type.tensor_type.elem_type in _BYTES
 
 
 class _Graph:
@@ -117,8 +130,14 @@ class _Graph:
                 self._constants.update(dict.fromkeys(node.output, node))
             else:
                 self.nodes.append(node)
+        self._makers = {name: node for node in self.nodes for name in node.output if name}
         self._reads = [[name for name in _reads(node) if name not in self._constants] for node in self.nodes]
         self._infos = _value_infos(proto, weights)
+        self._sizes: set[str] = set()
+        for node, reads in zip(self.nodes, self._reads, strict=True):
+            is_shape = node.op_type == "Shape"
+            if is_shape or (node.op_type in _OF_SIZES and reads and all(name in self._sizes for name in reads)):
+                self._sizes.update(node.output)
 
     @property
     def is_repeatable(self) -> bool:
@@ -137,15 +156,15 @@ class _Graph:
         live = {info.name for info in self._proto.graph.input if info.name in last_use}
         found, heavy = [], 0
         for number, node in enumerate(self.nodes[:-1]):
-            heavy += node.op_type in _HEAVY
+            heavy += node.op_type in _HEAVY and self._sizes.isdisjoint(node.output)
             live.update(name for name in node.output if name in last_use)
             live = {name for name in live if last_use[name] > number}
-            if len(live) != 1 or heavy == 0:
+            names = sorted(live, key=lambda name: (name in self._sizes, name))
+            infos = [self._infos[name] for name in names if name in self._infos]
+            if heavy == 0 or len(infos) < len(names) or len(live - self._sizes) != 1:
                 continue
-            name = next(iter(live))
-            info = self._infos.get(name)
-            if info is not None and name in readers and self._nothing_fuses(name, info, readers[name]):
-                found.append(_Place(number + 1, info, heavy))
+            if names[0] in self._makers and self._nothing_fuses(names[0], infos[0], readers[names[0]]):
+                found.append(_Place(number + 1, tuple(infos), heavy))
         return found
 
     def segment(self, start: int, end: int, inputs: ValueInfos, outputs: ValueInfos, digests: TensorDigests) -> Segment:
@@ -165,10 +184,28 @@ class _Graph:
         return Segment(digest.hexdigest(), message, weights)
 
     def _nothing_fuses(self, name: str, info: onnx.ValueInfoProto, readers: Sequence[int]) -> bool:
-        if info.type.tensor_type.elem_type in _BYTES or len(readers) > 1:
+        if info.type.tensor_type.elem_type in _BYTES:
             return True
-        maker = next(node for node in self.nodes if name in node.output)
-        return maker.op_type in _ENDS and self.nodes[readers[0]].op_type in _BEGINS
+        if not _has_whole_blocks(info) and any(self._has_folded_weight(self.nodes[reader]) for reader in readers):
+            return False
+        begins = _BEGIN_TOGETHER if len(readers) > 1 else _BEGINS
+        if self._makers[name].op_type not in _ENDS or any(self.nodes[r].op_type not in begins for r in readers):
+            return False
+        return not any(self._may_be_summed(name, self.nodes[reader]) for reader in readers)
+
+    def _may_be_summed(self, name: str, reader: onnx.NodeProto) -> bool:
+        """Whether a convolution in float may start its sums with this value, where both are laid out in blocks."""
+        if reader.op_type not in ("Add", "Sum"):
+            return False
+        makers = [self._makers.get(other) for other in reader.input if other != name]
+        return any(maker is not None and self._has_folded_weight(maker) for maker in makers)
+
+    def _has_folded_weight(self, node: onnx.NodeProto) -> bool:
+        if node.op_type != "Conv" or node.input[1] not in self._constants:
+            return False
+        maker = self._constants[node.input[1]]
+        # ONNX Runtime computes all other constants once, on loading.
+        return maker is None or maker.op_type != "DequantizeLinear"
 
     def _constants_for(self, names: Sequence[str]) -> tuple[list[onnx.NodeProto], list[str]]:
         """The nodes that make constants, in order, and the weights that they and others read."""
@@ -193,9 +230,9 @@ def _chosen(places: Sequence[_Place]) -> list[_Place]:
     return [max(group, key=lambda place: (place.is_small, place.end)) for group in groups]
 
 
-def _spread(places: Sequence[_Place]) -> list[_Place]:
-    """At most MAX_SEGMENTS - 1 of the places, evenly spread."""
-    count = min(len(places), MAX_SEGMENTS - 1)
+def _spread(places: Sequence[_Place], max_places: int) -> list[_Place]:
+    """At most so many of the places, evenly spread."""
+    count = min(len(places), max_places)
     return [places[(number + 1) * len(places) // count - 1] for number in range(count)]
 
 
@@ -222,6 +259,11 @@ def _value_infos(proto: onnx.ModelProto, weights: Mapping[str, ir.TensorProtocol
             continue
         known[info.name] = info
     return {name: info for name, info in known.items() if info.type.tensor_type.elem_type}
+
+
+def _has_whole_blocks(info: onnx.ValueInfoProto) -> bool:
+    dims = info.type.tensor_type.shape.dim
+    return len(dims) > 1 and dims[1].dim_value > 0 and dims[1].dim_value % _BLOCK == 0
 
 
 def _is_unpredictable(node: onnx.NodeProto) -> bool:

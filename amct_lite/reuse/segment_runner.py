@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ class SegmentRunner:
         """Start with nothing.
 
         Args:
-            max_session_bytes: The most that sessions nobody runs may take: their weights, twice.
+            max_session_bytes: The most that sessions which no open model uses may take: their weights, twice.
             max_output_bytes: The most that outputs may take.
         """
         self.sessions_made = 0
@@ -111,13 +111,20 @@ class SegmentRunner:
                 self._sessions.put(segment.digest, found, size, round_number)
         return found
 
-    def run(self, segments: Sequence[Segment], feed: Mapping[str, Array], round_number: int) -> dict[str, Array]:
+    def run(
+        self,
+        segments: Sequence[Segment],
+        feed: Mapping[str, Array],
+        round_number: int,
+        session_of: Callable[[Segment], Any],
+    ) -> dict[str, Array]:
         """All outputs of a model.
 
         Args:
             segments: Its segments.
             feed: Input name -> array.
             round_number: Of this model, from `new_round`.
+            session_of: Gives the session of a segment.
 
         Returns:
             Output name -> array, the caller's own.
@@ -127,9 +134,8 @@ class SegmentRunner:
         done, kept = self._longest_prefix(keys, round_number)
         values, seconds = (dict(feed), 0.0) if kept is None else (kept.values, kept.seconds)
         for number in range(done, len(segments)):
+            session, names = session_of(segments[number]), list(segments[number].outputs)
             start = time.perf_counter()
-            session = self.session(segments[number], round_number)
-            names = list(segments[number].outputs)
             values = dict(zip(names, session.run(names, values), strict=True))
             seconds += time.perf_counter() - start
             with self._lock:

@@ -19,7 +19,7 @@ from amct_lite.export.qdq import qdq_model
 from amct_lite.export.save import ModelFiles, fake_quant_form
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.cloning import make_self_contained
-from amct_lite.graph.saving import DEFAULT_EXTERNAL_THRESHOLD_BYTES, save_ir, stored_bytes
+from amct_lite.graph.saving import DEFAULT_EXTERNAL_THRESHOLD_BYTES, save_ir
 from amct_lite.graph.segments import cut
 from amct_lite.graph.serializing import message_parts, take_weights_out
 from amct_lite.graph.tensor_digests import TensorDigests
@@ -113,21 +113,17 @@ class CandidateWriter(AbstractContextManager["CandidateWriter"]):
             form = fake_quant_form(self._planned, layers, folder, "candidate_")
             form.write()
             return form.files
-        make = qdq_model if self._deploys else fake_quant_model
-        return self._write_onnx(make(self._planned.model, layers), folder / f"candidate_{self.form}_model.onnx")
-
-    def _write_onnx(self, model: ir.Model, path: Path) -> ModelFiles:
+        path = folder / f"candidate_{self.form}_model.onnx"
+        model = self._onnx_model(layers)
         make_self_contained(model)
-        if stored_bytes(model) > DEFAULT_EXTERNAL_THRESHOLD_BYTES:
-            before = set(path.parent.iterdir())
-            save_ir(model, path)
-            return ModelFiles(path, external=tuple(sorted(set(path.parent.iterdir()) - before - {path})))
         proto, weights = take_weights_out(model)
+        if sum(int(tensor.nbytes) for tensor in weights.values()) > DEFAULT_EXTERNAL_THRESHOLD_BYTES:
+            save_ir(self._onnx_model(layers), path)
+            return ModelFiles(path, external=tuple(sorted(set(folder.iterdir()) - {path})))
+        # Nobody looks for it before it is there, so it needs no other name until it is whole.
         try:
-            # Nobody reads it before it is there, so it needs no other name until it is whole.
-            with path.open("wb", buffering=0) as file:
-                for part in message_parts(proto, weights):
-                    file.write(part)
+            with path.open("wb") as file:
+                file.writelines(message_parts(proto, weights))
         except OSError as error:
             raise FileError(
                 f"Cannot write the candidate {path}: {error}.", remedy="Check that the disk has room."
@@ -135,6 +131,10 @@ class CandidateWriter(AbstractContextManager["CandidateWriter"]):
         if self._offers is not None:
             self._offers.offer(path, cut(proto, weights, self._digests))
         return ModelFiles(path)
+
+    def _onnx_model(self, layers: Sequence[QuantizedLayer]) -> ir.Model:
+        make = qdq_model if self._deploys else fake_quant_model
+        return make(self._planned.model, layers)
 
     def _layer(self, layer: Layer, record: LayerRecord) -> QuantizedLayer:
         known = self._layers.get((layer.name, id(record)), self._round)
