@@ -37,6 +37,9 @@ def create_quant_config(
 ) -> None:
     """Write a JSON config in which every layer that the target can quantize is quantized uniformly.
 
+    For the `ascend` targets with AMCT's defaults; for ONNX Runtime with ranges of the least squared error and weights
+    that `calibrate` rounds together on samples, `"rounding": "auto"`.
+
     Args:
         config_file: Where to write; an existing file is overwritten.
         model_file: The float network: an ONNX file, or a prototxt.
@@ -115,12 +118,14 @@ def calibrate(
     """Run the config's `batch_num` batches through the float model and write the record.
 
     One streaming sweep: memory does not depend on the number of batches, nor the result on how they are cut or who
-    works on them.
+    works on them. Where the config asks for something to be chosen on samples (for ONNX Runtime the rounding of
+    weights by default), the first 256 are kept and run through the network again, layer by layer.
 
     Args:
         graph: From `init`, with a record file.
         batches: Arrays, or dicts from input name to array, preprocessed as the model expects. None where the config
-            needs no data: inputs stay float and codebooks are not refined.
+            needs no data: inputs stay float and codebooks are not refined; or where a statistics file has been
+            written: weights with `"rounding": "auto"` are then rounded each by itself.
         progress: Called with (steps done, steps in all): a step is a batch, then a layer that is refined.
         sess_options: onnxruntime.SessionOptions, for example with a custom-operator library.
         n_jobs: Shards of batches observed at once, -1 for as many as there are processors or workers. None keeps to

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from amct_lite.search.result import SearchResult
+    from amct_lite.search.strategies.registry import MakeStrategy
 
 __all__ = ["AutoNuqEvaluatorBase", "auto_nuq"]
 
@@ -85,7 +86,7 @@ def auto_nuq(
     max_bytes: int | None = None,
     equivalent_bits: float | None = None,
     greater_is_better: bool = True,
-    strategy: str | None = None,
+    strategy: str | MakeStrategy | None = None,
     n_jobs: int | None = None,
     backend: str | None = None,
 ) -> SearchResult:
@@ -111,8 +112,9 @@ def auto_nuq(
         max_bytes: Bytes that the "best" model may take, as the search counts them.
         equivalent_bits: The same as an average of bits over all weights.
         greater_is_better: Whether a greater metric is a better one; "smallest" does not need to know.
-        strategy: How choices are found: "frontier" (the default), or one of
-            `amct_lite.search.strategies.registry.STRATEGIES`, for comparison.
+        strategy: How choices are found: "frontier" (the default), or for comparison another one of
+            `amct_lite.search.strategies.registry.STRATEGIES` ("BinarySearch", "tpe", "nsga2", "ddpg"), or a function
+            that makes one.
         n_jobs: Evaluations at once, -1 for as many as there are processors or workers. The result is the same as with
             one, but `max_evaluations` does not count models evaluated ahead that turn out not to be needed.
         backend: Where they run, through joblib: "loky" (processes), "threading", "dask" (with a distributed.Client) or

@@ -107,7 +107,7 @@ def main(only: Annotated[str, typer.Option(help="A part of a network's name; emp
 
 
 def search(network: Network, photos: Any, calibration: Any, folder: Path) -> amct.SearchResult:
-    """Search with the default config and a limit of 1 point on the given photos."""
+    """Search with a plain config and a limit of 1 point on the given photos."""
     folder.mkdir()
     write_config(network, folder / "config.json")
     return amct.auto_nuq(

@@ -103,8 +103,9 @@ def open_case(network: str, batch_num: int, folder: Path) -> tuple[Path, Iterato
 def calibrate_with_amct(model_file: Path, batches: Iterator[Any], batch_num: int, folder: Path) -> None:
     """Configure and calibrate."""
     import amct_lite as amct
+    from benchmarks.plain_config import write_plain_config
 
-    amct.create_quant_config(folder / "config.json", model_file, batch_num=batch_num, target="onnxruntime")
+    write_plain_config(folder / "config.json", model_file, batch_num=batch_num)
     graph = amct.init(folder / "config.json", model_file, None, folder / "record.txt")
     amct.calibrate(graph, batches)
 

@@ -34,6 +34,7 @@ from amct_lite.graph import load_model
 from benchmarks.imagenet import SQUEEZENET, calibration_photos, open_session
 from benchmarks.networks import images, write_network
 from benchmarks.peers import calibrate_with_onnxruntime
+from benchmarks.plain_config import write_plain_config
 from benchmarks.table import print_table
 
 BATCH_SIZE = 4
@@ -91,7 +92,7 @@ def make_kinds(
 ) -> dict[str, Callable[[], Any]]:
     """What is measured: name -> a call that does it once."""
     config_file, kept = folder / "config.json", folder / "kept.npz"
-    amct.create_quant_config(config_file, model_file, batch_num=len(batches), target="onnxruntime")
+    write_plain_config(config_file, model_file, batch_num=len(batches))
 
     def options() -> Any:
         made = onnxruntime.SessionOptions()

@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 import typer
 
-from amct_lite.api import calibrate, create_quant_config, init, save_model
+from amct_lite.api import calibrate, init, save_model
 from amct_lite.files.config_file import read_config, write_config
 from amct_lite.graph.constants import replace_array
 from amct_lite.graph.model import load_model
@@ -34,6 +34,7 @@ from benchmarks.imagenet import (
     photos_of,
     run_model,
 )
+from benchmarks.plain_config import write_plain_config
 from benchmarks.table import print_table
 
 CALIBRATION = range(1, 128, 2)
@@ -99,7 +100,7 @@ def measure(network: Network, folder: Path) -> list[list[str]]:
     batches = calibration_batches(photos_of(network, "imagenet500", CALIBRATION))
     float_scores = run_model(network.model_file, held_out)
     config_file = folder / "config.json"
-    create_quant_config(config_file, network.model_file, batch_num=len(batches), target="onnxruntime")
+    write_plain_config(config_file, network.model_file, batch_num=len(batches))
     plain = read_config(config_file)
     title = f"{network.name}, {len(find_pairs(load_model(network.model_file)))}"
     rows = []

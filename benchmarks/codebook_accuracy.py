@@ -31,6 +31,7 @@ from benchmarks.imagenet import (
     reporting_photos,
     run_model,
 )
+from benchmarks.plain_config import write_plain_config
 from benchmarks.table import print_table
 
 CALIBRATION = range(1, 256, 2)
@@ -112,7 +113,7 @@ def _activations(network: Network, batches: Batches, folder: Path) -> Iterator[t
             (f"{levels} levels", NEARLY_FLOAT, False),
         ):
             config_file, record_file = folder / "config.json", folder / "record.txt"
-            amct.create_quant_config(config_file, network.model_file, batch_num=len(batches), target="onnxruntime")
+            write_plain_config(config_file, network.model_file, batch_num=len(batches))
             config = json.loads(config_file.read_text())
             config["integer_operators"] = []
             nuq = {"target_compression_ratio": levels / 256, "output_aware": output_aware}

@@ -19,6 +19,7 @@ from amct_lite.evaluators import ArrayData, Batches, ImageData, ImagePreprocessi
 from amct_lite.evaluators.classification import count_right
 from amct_lite.evaluators.divergence import divergence
 from amct_lite.export.save import Saved
+from benchmarks.plain_config import write_plain_config
 
 __all__ = [
     "EFFICIENTNET_LITE0",
@@ -113,7 +114,7 @@ def calibration_batches(photos: Any, *, batch_size: int = BATCH_SIZE) -> Any:
 
 
 def write_config(network: Network, config_file: Path, edit: EditLayer | None = None, *, batch_num: int = 4) -> None:
-    """Write the default config of target `onnxruntime`.
+    """Write a config of target `onnxruntime` with plain ranges and rounding.
 
     Args:
         network: The float network.
@@ -121,7 +122,7 @@ def write_config(network: Network, config_file: Path, edit: EditLayer | None = N
         edit: Changes the block of each layer that has weights; None leaves the default, int8.
         batch_num: Batches that calibration reads.
     """
-    amct.create_quant_config(config_file, network.model_file, batch_num=batch_num, target="onnxruntime")
+    write_plain_config(config_file, network.model_file, batch_num=batch_num)
     if edit is None:
         return
     config = json.loads(config_file.read_text())

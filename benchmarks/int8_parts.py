@@ -1,9 +1,9 @@
 """Which part of int8 quantization costs how much: KL(float || W8A8) with one kind of tensor quantized, or all but one.
 
-The factors are those of the default config of target `onnxruntime`, found once; each row writes the fake-quant form
-with some of them left out. *alone*: only this is quantized; *without*: all but this. Calibrates on the first 128 photos
-of imagenet500 at odd positions, and evaluates on the other 372. Command, from the checkout's root, about 3 minutes on
-2 cores; a network's name gives its table alone:
+The factors are those of a config with AMCT's ranges and rounding (`plain_config`), found once; each row writes the
+fake-quant form with some of them left out. *alone*: only this is quantized; *without*: all but this. Calibrates on the
+first 128 photos of imagenet500 at odd positions, and evaluates on the other 372. Command, from the checkout's root,
+about 3 minutes on 2 cores; a network's name gives its table alone:
 
     python -m benchmarks.int8_parts [squeezenet | efficientnet]
 """
@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from amct_lite.api import calibrate, create_quant_config, init
+from amct_lite.api import calibrate, init
 from amct_lite.export.fake_quant import fake_quant_model
 from amct_lite.files.record import read_record
 from amct_lite.graph.saving import save_ir
@@ -32,6 +32,7 @@ from benchmarks.imagenet import (
     photos_of,
     run_model,
 )
+from benchmarks.plain_config import write_plain_config
 from benchmarks.table import print_table
 
 CALIBRATION = range(1, 256, 2)
@@ -93,7 +94,7 @@ def measure(network: Network, folder: Path) -> list[list[str]]:
     photos, held_out = photos_of(network, "imagenet500", CALIBRATION), photos_of(network, "imagenet500", EVALUATION)
     float_scores = run_model(network.model_file, held_out)
     batches = calibration_batches(photos)
-    create_quant_config(folder / "config.json", network.model_file, batch_num=len(batches), target="onnxruntime")
+    write_plain_config(folder / "config.json", network.model_file, batch_num=len(batches))
     graph = init(folder / "config.json", network.model_file, None, folder / "record.txt")
     calibrate(graph, batches)
     layers = quantized_layers(graph.model, read_record(folder / "record.txt"))

@@ -7,7 +7,7 @@ probabilities over the other 372 photos, also by halves; *drop* is in points of 
 start of the tool's process. Which functions and settings of the tools are called stands in `peer_quantizers.py`.
 
 With `--peer-scores FOLDER` the scores of the other tools' models are kept there and not computed again: what is
-left is amct_lite, in two minutes a network. Ours is a row in `PER_CHANNEL` or `PER_TENSOR`, which says what its config
+left is amct_lite, in about a minute a row. Ours is a row in `PER_CHANNEL` or `PER_TENSOR`, which says what its config
 has in place of the defaults.
 
 A tool runs in a Python of its own, given by its option; without it, in this one. A tool that is not installed, or
@@ -118,10 +118,13 @@ PER_CHANNEL: Mapping[str, Peer | Ours] = {
     "quark AdaRound": Peer("quark", {"algorithms": ["AdaRound"]}),
     "quark AdaQuant": Peer("quark", {"algorithms": ["AdaQuant"]}),
     "amct_lite": Ours(),
-    "amct_lite mse": Ours(activations={"act_algo": "mse"}),
-    "amct_lite mse, rounding gptq": Ours({"rounding": "gptq"}, {"act_algo": "mse"}),
-    "amct_lite, layers' inputs alone": Ours(config={"integer_operators": []}),
-    "amct_lite mse, layers' inputs alone": Ours(activations={"act_algo": "mse"}, config={"integer_operators": []}),
+    "amct_lite, nearest": Ours({"rounding": "nearest"}),
+    "amct_lite ifmr, nearest": Ours({"rounding": "nearest"}, {"act_algo": "ifmr"}),
+    "amct_lite, layers' inputs": Ours(config={"integer_operators": []}),
+    "amct_lite, nearest, layers' inputs": Ours({"rounding": "nearest"}, config={"integer_operators": []}),
+    "amct_lite ifmr, nearest, layers' inputs": Ours(
+        {"rounding": "nearest"}, {"act_algo": "ifmr"}, {"integer_operators": []}
+    ),
 }
 PER_TENSOR: Mapping[str, Peer | Ours] = {
     "onnxruntime MinMax, per tensor": Peer("onnxruntime", {"method": "MinMax"}, per_channel=False),
@@ -131,10 +134,9 @@ PER_TENSOR: Mapping[str, Peer | Ours] = {
     "quark Percentile, per tensor": Peer("quark", per_channel=False),
     "quark CLE, per tensor": Peer("quark", {"algorithms": ["CLE"]}, per_channel=False),
     "amct_lite, per tensor": Ours(per_channel=False),
-    "amct_lite mse, per tensor": Ours(activations={"act_algo": "mse"}, per_channel=False),
-    "amct_lite mse, rounding gptq, per tensor": Ours(
-        {"rounding": "gptq", "scale_algo": "mse"}, {"act_algo": "mse"}, per_channel=False
-    ),
+    "amct_lite, scale_algo mse, per tensor": Ours({"scale_algo": "mse"}, per_channel=False),
+    "amct_lite, nearest, per tensor": Ours({"rounding": "nearest"}, per_channel=False),
+    "amct_lite ifmr, nearest, per tensor": Ours({"rounding": "nearest"}, {"act_algo": "ifmr"}, per_channel=False),
 }
 ROWS = {**PER_CHANNEL, **PER_TENSOR}
 

@@ -1,6 +1,6 @@
 """SqueezeNet 1.1 on ImageNet photos: what int8 and NUQ cost in accuracy.
 
-Shows that int8 weights and activations (the default config) lose at most 1.0 point of top-1 against float, and NUQ
+Shows that int8 weights and activations (plain rounding) lose at most 1.0 point of top-1 against float, and NUQ
 with 32 steps on all weights at most 1.5; and how much depends on which photos calibrate. "fake-quant" and "deploy"
 are the two files that `save_model` writes; the others are fake-quant.
 

@@ -130,7 +130,10 @@ def save_quantized(
         written["quant_json"] = folder / f"{start}quant.json"
         document = fusion_info(planned.model.ir.graph.name or "", layers)
         write_text_atomically(written["quant_json"], dump_json(document))
-    summary = summarise(planned.model, planned.plans, layers, planned.target.name, sizes, range_choices(records))
+    fitted = [name for name, record in records.items() if record.weight is not None]
+    summary = summarise(
+        planned.model, planned.plans, layers, planned.target.name, sizes, range_choices(records), fitted
+    )
     written["summary"] = folder / f"{start}summary.json"
     write_text_atomically(written["summary"], dump_json(summary.to_document()))
     return Saved(written, summary)

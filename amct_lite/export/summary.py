@@ -1,7 +1,8 @@
 """What quantization did to each layer and to the whole: levels, bits, bytes, entropy, error; as data and as a table."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from amct_lite.codebook.compression import deflate_bytes, zstd_bytes
 from amct_lite.codebook.entropy import entropy_bits
+from amct_lite.files.config import ArqParams
 from amct_lite.files.range_file import RangeChoice
 from amct_lite.graph.model import Model
 from amct_lite.quantize.layer_plan import LayerPlan
@@ -48,6 +50,7 @@ class LayerSummary:
         zstd_bytes: After zstd at level 1; None for a float layer, or where no zstd is installed.
         int8_zstd_bytes: The same of plain uniform int8.
         range_choice: How "auto" chose the range of its input; None with other algorithms.
+        rounding: How its uniform weight was rounded: "nearest" is each by itself; None for other layers.
     """
 
     name: str
@@ -69,6 +72,7 @@ class LayerSummary:
     zstd_bytes: int | None = None
     int8_zstd_bytes: int | None = None
     range_choice: RangeChoice | None = None
+    rounding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,10 @@ class Summary:
             if coded[f"{coder}_bytes"]:
                 after, uniform = coded[f"{coder}_bytes"], coded[f"int8_{coder}_bytes"]
                 lines.append(f"int8 weights after {coder}: {after:,} bytes; as uniform int8: {uniform:,}")
+        ways = Counter(layer.rounding for layer in self.layers if layer.rounding is not None)
+        lines += [
+            f"{count} weights rounded by {way}" for way, count in ways.items() if len(ways) > 1 or way != "nearest"
+        ]
         before = self.files.get("float_model")
         lines += [
             f"{kind}: {size:,} bytes" + (f", {size / before:.1%} of the float model" if before else "")
@@ -177,6 +185,7 @@ def summarise(
     target: str,
     files: Mapping[str, int],
     range_choices: Mapping[str, RangeChoice] | None = None,
+    fitted: Collection[str] = (),
 ) -> Summary:
     """Put a quantization into figures.
 
@@ -187,6 +196,7 @@ def summarise(
         target: Name of the target.
         files: Written file's kind -> its size in bytes.
         range_choices: Layer name -> how "auto" chose the range of its input.
+        fitted: Names of the layers whose weights were chosen on samples.
     """
     quantized = {layer.layer.name: layer for layer in layers}
     counted: set[str] = set()
@@ -195,8 +205,18 @@ def summarise(
         first = plan.layer.weight is not None and plan.layer.weight not in counted
         counted.add(plan.layer.weight or "")
         row = _layer_summary(model, plan, quantized.get(plan.layer.name), own_weight=first)
-        rows.append(replace(row, range_choice=(range_choices or {}).get(plan.layer.name)))
+        choice = (range_choices or {}).get(plan.layer.name)
+        rows.append(replace(row, range_choice=choice, rounding=_rounding(plan, on_samples=plan.layer.name in fitted)))
     return Summary(target, tuple(rows), dict(files))
+
+
+def _rounding(plan: LayerPlan, *, on_samples: bool) -> str | None:
+    params = plan.weight_params
+    if not isinstance(params, ArqParams):
+        return None
+    if params.rounding != "auto":
+        return params.rounding
+    return "gptq" if on_samples else "nearest"
 
 
 def _layer_summary(

@@ -22,6 +22,7 @@ from amct_lite.files.activation_params import (
     FloatActivationParams,
     IfmrParams,
     MinMaxParams,
+    MseParams,
     NuqActivationParams,
 )
 from amct_lite.files.codebook_params import CodebookParams
@@ -38,6 +39,7 @@ __all__ = [
     "IfmrParams",
     "LayerConfig",
     "MinMaxParams",
+    "MseParams",
     "NuqActivationParams",
     "NuqParams",
     "QuantConfig",
@@ -61,8 +63,12 @@ class ArqParams(_WeightParams):
     scale_algo: Literal["max", "mse"] = Field(
         default="max", description="Scales that cut off no weight, or those with the least squared error."
     )
-    rounding: Literal["nearest", "adaround", "gptq"] = Field(
-        default="nearest", description="Each weight by itself, or all by the layer's output on samples."
+    rounding: Literal["nearest", "adaround", "gptq", "auto"] = Field(
+        default="nearest",
+        description=(
+            "Each weight by itself, or all by the layer's output on samples; auto is gptq where calibration has"
+            " samples, and nearest where it has none."
+        ),
     )
     bias_correction: bool = Field(
         default=False, description="Whether the bias takes back what quantization does to the mean output, on samples."
@@ -73,8 +79,8 @@ class ArqParams(_WeightParams):
 
     @property
     def sample_use(self) -> str | None:
-        """The key that asks for samples; None where none does."""
-        if self.rounding != "nearest":
+        """The key that cannot do without samples; None where none is of that kind."""
+        if self.rounding not in ("nearest", "auto"):
             return f'"rounding": "{self.rounding}"'
         if self.bias_correction:
             return '"bias_correction": true'

@@ -23,7 +23,7 @@ def calibration_task(
     if graph.config_file is None:
         raise ParameterError("A calibration model needs a config file that its session can read.")
     for plan in graph.plans:
-        if plan.uses_samples:
+        if plan.needs_samples:
             raise ParameterError(
                 f"Layer {plan.layer.name!r} is refined on samples ({plan.sample_use}), which run through the network"
                 " many times.",

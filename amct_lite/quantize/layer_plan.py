@@ -72,7 +72,7 @@ class LayerPlan:
     def fits_bias(self) -> bool:
         """Whether the bias takes back what quantization does to the mean output, where the operator has one."""
         repaired = isinstance(self.weight_params, ArqParams) and self.weight_params.sample_use is not None
-        return self.refits_weight or self.refines_codebook or repaired
+        return self.refits_weight or self.refines_codebook or repaired or self.prefers_samples
 
     @property
     def keeps_zero(self) -> bool:
@@ -85,12 +85,22 @@ class LayerPlan:
 
     @property
     def uses_samples(self) -> bool:
-        """Whether something of the layer is chosen on samples, in the closed loop."""
+        """Whether something of the layer is chosen in the closed loop, where there are samples."""
+        return self.needs_samples or self.prefers_samples
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether something of the layer cannot be chosen without samples."""
         return self.sample_use is not None
 
     @property
+    def prefers_samples(self) -> bool:
+        """Whether the weight is rounded on samples where there are any, and by itself where there are none."""
+        return isinstance(self.weight_params, ArqParams) and self.weight_params.rounding == "auto"
+
+    @property
     def sample_use(self) -> str | None:
-        """The key of the config that asks for samples; None where none does."""
+        """The key of the config that cannot do without samples; None where none is of that kind."""
         if self.codebook is not None and self.refines_codebook:
             return f'"refine": "{self.codebook.refine}"'
         if self.refits_weight:

@@ -50,7 +50,7 @@ def find_records(
             else.
     """
     observed = list(graph.observed_layers)
-    refined = [plan for plan in graph.plans if plan.uses_samples]
+    refined = [plan for plan in graph.plans if plan.needs_samples or (plan.prefers_samples and batches is not None)]
     if not observed and not refined:
         return make_records(graph.model, graph.all_plans, Statistics({}))
     reusable = statistics_file is not None and statistics_file.exists() and bool(observed)

@@ -93,13 +93,24 @@ class LayerInputs:
         sizes = values.shape[2:]
         index, inside = self._taps(sizes, positions)
         samples, channels = values.shape[:2]
+        if self.layer.group > 1:
+            return self._vectors_by_group(values, index, inside)
         pixels = values.reshape(samples, channels, -1).transpose(0, 2, 1)
         taken = pixels[np.arange(samples)[:, None, None], index]
         taken *= inside[..., None]
-        group, taps = self.layer.group, index.shape[2]
-        count = samples * positions.shape[1]
-        split = taken.reshape(count, taps, group, channels // group).transpose(2, 0, 3, 1)
-        return np.ascontiguousarray(split).reshape(group, count, -1)
+        split = taken.reshape(1, samples * positions.shape[1], index.shape[2], channels).transpose(0, 1, 3, 2)
+        return np.ascontiguousarray(split).reshape(1, len(split[0]), -1)
+
+    def _vectors_by_group(self, values: Float32Array, index: IntArray, inside: npt.NDArray[np.bool_]) -> Float32Array:
+        """The same channel by channel: with many groups the taps of a pixel end up far apart from each other."""
+        group, (samples, channels) = self.layer.group, values.shape[:2]
+        num_positions, taps = index.shape[1:]
+        found = np.empty((group, samples, num_positions, channels // group, taps), np.float32)
+        for sample, pixels in enumerate(values.reshape(samples, channels, -1)):
+            taken = pixels.take(index[sample].reshape(-1), axis=1)
+            by_group = taken.reshape(group, channels // group, num_positions, taps).transpose(0, 2, 1, 3)
+            np.multiply(by_group, inside[sample][None, :, None, :], out=found[:, sample])
+        return found.reshape(group, samples * num_positions, -1)
 
     def _channels(self, shape: tuple[int, ...]) -> int:
         return shape[self.layer.channel_axis % len(shape)]

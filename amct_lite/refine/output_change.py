@@ -27,15 +27,23 @@ class OutputChange:
         feeds: The samples on which they are compared.
     """
 
-    def __init__(self, model: Model, feeds: Sequence[Feed], *, sess_options: Any = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        feeds: Sequence[Feed],
+        *,
+        max_samples: int = COMPARED_SAMPLES,
+        sess_options: Any = None,
+    ) -> None:
         """Run the original.
 
         Args:
             model: The float model.
-            feeds: Samples; the first COMPARED_SAMPLES of them are used.
+            feeds: Samples.
+            max_samples: How many of them are used, the first ones.
             sess_options: The user's onnxruntime.SessionOptions.
         """
-        self.feeds = _first(feeds, COMPARED_SAMPLES)
+        self.feeds = _first(feeds, max_samples)
         self._model, self._options = model, sess_options
         self._original = self._outputs({})
 

@@ -15,7 +15,6 @@ from amct_lite.progress import SearchProgress, step_progress
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.search.accuracy_test import NuqTest
 from amct_lite.search.factor_store import FactorStore
-from amct_lite.search.frontier import build_frontier
 from amct_lite.search.mixed_options import build_mixed_units, searches_mixed
 from amct_lite.search.nuq_problem import NuqProblem, config_key
 from amct_lite.search.options import build_units
@@ -27,7 +26,7 @@ from amct_lite.search.strategies.registry import StrategyTask, make_strategy
 from amct_lite.search.trials import TrialRunner
 from amct_lite.version import VERSION
 
-__all__ = ["run_auto_nuq"]
+__all__ = ["problem_of", "run_auto_nuq"]
 
 StrPath = str | PathLike[str]
 
@@ -55,18 +54,23 @@ def run_auto_nuq(
     calibration = calibrate_for_search(
         planned, NuqTest(nuq_evaluator).calibrate, calibration_data, statistics_file, keep_samples=mixed
     )
-    problem = _mixed_problem(calibration) if mixed else _nuq_problem(calibration)
-    planned, units = problem.planned, problem.units
-    frontier = build_frontier(units)
-    frontier = frontier.only([problem.quantizes(frontier.choice(point)) for point in range(len(frontier))])
-    objective = options.objective_for(units)
-    strategy = make_strategy(options.strategy, StrategyTask(units, frontier, objective, options.max_evaluations - 1))
+    problem = problem_of(calibration)
+    planned = problem.planned
+    frontier = problem.frontier()
+    objective = options.objective_for(problem.units)
+    task = StrategyTask(problem.units, frontier, objective, options.max_evaluations - 1, problem.quantizes)
+    strategy = make_strategy(options.strategy, task)
     test = NuqTest(nuq_evaluator)
     journal = Journal(_file(folder, planned, "auto_nuq_journal.jsonl"), _keys(problem, calibration, nuq_evaluator))
     with SearchProgress(total=options.max_evaluations) as progress, problem.writer:
         runner = TrialRunner(problem, test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
         stop = runner.run(strategy)
     return save_outcome(problem, objective, strategy, runner, stop, frontier, folder, journal.path)
+
+
+def problem_of(calibration: SearchCalibration) -> NuqProblem:
+    """The space that the config asks for."""
+    return _mixed_problem(calibration) if searches_mixed(calibration.planned.config) else _nuq_problem(calibration)
 
 
 def _nuq_problem(calibration: SearchCalibration) -> NuqProblem:

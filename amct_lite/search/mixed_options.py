@@ -17,7 +17,7 @@ import numpy.typing as npt
 from amct_lite.calibration.statistics import Statistics
 from amct_lite.codebook.entropy import entropy_bits
 from amct_lite.codebook.least_squares import output_power
-from amct_lite.codebook.second_moments import SecondMoments
+from amct_lite.codebook.second_moments import mean_of
 from amct_lite.errors import ConfigError
 from amct_lite.export.storage import Storage, stored_weight_bytes
 from amct_lite.files.config import QuantConfig
@@ -30,11 +30,11 @@ from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.quantize.weight_rows import to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
-from amct_lite.refine.moments import input_moments
+from amct_lite.refine.moments import fold_moments
 from amct_lite.refine.output_change import OutputChange
 from amct_lite.refine.samples import Feed
 from amct_lite.refine.stream import Stream
-from amct_lite.refine.weight_fitting import WeightFitter
+from amct_lite.refine.weight_fitting import Folds, WeightFitter
 from amct_lite.search.choices import Option, Unit, efficient_options
 from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.option_names import FLOAT, layer_config, technique
@@ -42,6 +42,9 @@ from amct_lite.types import Grid, Layer
 from amct_lite.uniform.grid import dequantize, quantize
 
 __all__ = ["MixedStore", "build_mixed_units", "searches_mixed"]
+
+# Samples on which a layer's share in the network's output is measured: every metric corrects it later.
+COMPARED_SAMPLES = 16
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
@@ -115,9 +118,9 @@ class _OptionBuilder:
         self._blocks = planned.config.layers
         self._nodes = {node.name: node for node in self._model.ir.graph}
         self._stream = Stream(self._model.ir, feeds)
-        self._change = OutputChange(self._model, feeds)
+        self._change = OutputChange(self._model, feeds, max_samples=COMPARED_SAMPLES)
         self._plans = {name: self._plans_under(name) for name in self._all_names()}
-        self._moments: dict[tuple[str, Grid | None], SecondMoments] = {}
+        self._folds: dict[tuple[str, Grid | None], Folds] = {}
 
     def offered(self, plan: LayerPlan) -> list[str]:
         """The options that the config offers a layer and the target allows."""
@@ -140,7 +143,7 @@ class _OptionBuilder:
         """The unit of one weight, whose factors go to the store."""
         layer = group[0].layer
         self._stream.advance(layer.name)
-        self._moments.clear()
+        self._folds.clear()
         shared = [name for name in self.offered(group[0]) if all(name in self.offered(plan) for plan in group)]
         quantized = {name: found for name in shared if name != FLOAT and (found := self._quantized(group, name))}
         share = self._shown_share(layer, quantized)
@@ -187,7 +190,7 @@ class _OptionBuilder:
         if len(plans) < len(group):
             return []
         records = make_records(self._model, plans, self._statistics)
-        fitter = WeightFitter(self._model, self._node_of, self._pairs_of(plans), self._moments_of(plans))
+        fitter = WeightFitter(self._model, self._node_of, self._pairs_of(plans), self._folds_of(plans))
         found = []
         for plan in plans:
             tied = [other for other in plans if other is not plan]
@@ -204,37 +207,29 @@ class _OptionBuilder:
     def _pairs_of(self, plans: Sequence[LayerPlan]) -> Callable[[Layer], Iterator[tuple[Array, Array]]]:
         records = make_records(self._model, plans, self._statistics)
 
-        def pairs(layer: Layer) -> Iterator[tuple[Array, Array]]:
-            record = records[layer.name]
-            grid = None if record.scale_d is None else Grid(record.scale_d, record.offset_d, record.activation_bits)
-            return self._input_pairs(layer, grid)
+        return lambda layer: self._input_pairs(layer, _grid_of(records[layer.name]))
 
-        return pairs
-
-    def _moments_of(self, plans: Sequence[LayerPlan]) -> Callable[[Layer], SecondMoments]:
-        grids = {}
-        for name, record in make_records(self._model, plans, self._statistics).items():
-            plain = record.scale_d is None
-            grids[name] = None if plain else Grid(record.scale_d or 1.0, record.offset_d, record.activation_bits)
-        return lambda layer: self._moments_with(layer, grids[layer.name])
+    def _folds_of(self, plans: Sequence[LayerPlan]) -> Callable[[Layer], Folds]:
+        records = make_records(self._model, plans, self._statistics)
+        return lambda layer: self._folds_with(layer, _grid_of(records[layer.name]))
 
     def _input_pairs(self, layer: Layer, grid: Grid | None) -> Iterator[tuple[Array, Array]]:
         for values in self._stream.tensor(layer.activation):
             seen = values if grid is None else dequantize(quantize(values, grid), grid).astype(np.float32)
             yield values, seen
 
-    def _moments_with(self, layer: Layer, grid: Grid | None) -> SecondMoments:
+    def _folds_with(self, layer: Layer, grid: Grid | None) -> Folds:
         key = layer.name, grid
-        if key not in self._moments:
+        if key not in self._folds:
             inputs = LayerInputs.of_node(layer, self._node_of(layer))
             pairs = self._input_pairs(layer, grid)
-            self._moments[key] = input_moments(inputs, pairs, seed=self._model.layers.index(layer))
-        return self._moments[key]
+            self._folds[key] = fold_moments(inputs, pairs, seed=self._model.layers.index(layer))
+        return self._folds[key]
 
     def _error(self, quantized: QuantizedLayer) -> float:
         """The mean squared error at the layer's output, relative to that output's variance."""
         layer = quantized.layer
-        floats, seen = self._moments_with(layer, None), self._moments_with(layer, quantized.grid)
+        floats, seen = (mean_of(self._folds_with(layer, grid)) for grid in (None, quantized.grid))
         groups = len(floats.quadratic)
         weight, decoded = (
             to_rows(values, layer).astype(np.float64).reshape(groups, -1, floats.quadratic.shape[-1])
@@ -264,3 +259,8 @@ class _OptionBuilder:
         assert quantized.weight is not None
         entropy = entropy_bits(quantized.weight)
         return int(np.ceil(quantized.layer.num_weights * entropy / 8)) + 4 * quantized.scale_w.size
+
+
+def _grid_of(record: LayerRecord) -> Grid | None:
+    """The grid of a layer's input; None where it stays float."""
+    return None if record.scale_d is None else Grid(record.scale_d, record.offset_d, record.activation_bits)

@@ -16,6 +16,7 @@ from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.search.candidates import CandidateWriter
 from amct_lite.search.choices import Choice, Unit, choice_bytes
+from amct_lite.search.frontier import Frontier, build_frontier
 from amct_lite.search.option_names import FLOAT, layer_config
 
 __all__ = ["NuqProblem", "RecordStore", "config_key"]
@@ -83,6 +84,11 @@ class NuqProblem:
         """See `Problem`."""
         _, records = self.plans_and_records(self.config(choice))
         return self.writer.write(self.writer.layers(records), folder)
+
+    def frontier(self) -> Frontier:
+        """The frontier of the choices in which at least one layer is quantized."""
+        whole = build_frontier(self.units)
+        return whole.only([self.quantizes(whole.choice(point)) for point in range(len(whole))])
 
     def quantizes(self, choice: Choice) -> bool:
         """Whether at least one layer is quantized."""

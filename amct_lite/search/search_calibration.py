@@ -83,7 +83,7 @@ def refuse_samples(planned: PlannedGraph, data: Iterable[Any] | None, *, mixed: 
                 " the whole network codebooks with `compress`.",
             )
         searched = planned.config.search_space or planned.config.layers[plan.layer.name].search_space
-        if plan.has_output_aware_levels or (plan.uses_samples and not (mixed and searched)):
+        if plan.has_output_aware_levels or (plan.needs_samples and not (mixed and searched)):
             raise ConfigError(
                 f"The search works from one sweep, and this layer is refined on samples ({plan.sample_use}).",
                 layer=plan.layer.name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from amct_lite.errors import ParameterError
 from amct_lite.search.choices import Unit
 from amct_lite.search.objective import Goal, Objective
-from amct_lite.search.strategies.registry import DEFAULT_STRATEGY
+from amct_lite.search.strategies.registry import DEFAULT_STRATEGY, MakeStrategy, check_strategy
 from amct_lite.workers import Jobs
 
 __all__ = ["DEFAULT_MAX_EVALUATIONS", "SearchOptions", "search_options"]
@@ -25,7 +25,7 @@ class SearchOptions:
         max_bytes: The most that the best model may take.
         equivalent_bits: The same as an average over all weights.
         greater_is_better: Whether a greater metric is a better one.
-        strategy: The name of a strategy.
+        strategy: The name of a strategy, or a function that makes one.
         jobs: Where evaluations run; None for this thread.
     """
 
@@ -35,7 +35,7 @@ class SearchOptions:
     max_bytes: int | None = None
     equivalent_bits: float | None = None
     greater_is_better: bool = True
-    strategy: str = DEFAULT_STRATEGY
+    strategy: str | MakeStrategy = DEFAULT_STRATEGY
     jobs: Jobs | None = None
 
     def objective_for(self, units: Sequence[Unit]) -> Objective:
@@ -56,7 +56,7 @@ def search_options(
     max_bytes: int | None = None,
     equivalent_bits: float | None = None,
     greater_is_better: bool = True,
-    strategy: str | None = None,
+    strategy: str | MakeStrategy | None = None,
     n_jobs: int | None = None,
     backend: str | None = None,
 ) -> SearchOptions:
@@ -99,6 +99,7 @@ def search_options(
             )
     if objective == Goal.BEST and max_bytes is None and equivalent_bits is None:
         raise ParameterError(f"The objective 'best' of {verb} needs max_bytes or equivalent_bits.")
+    check_strategy(verb, DEFAULT_STRATEGY if strategy is None else strategy, Goal(objective))
     sequential = n_jobs in (None, 1) and backend is None
     return SearchOptions(
         DEFAULT_MAX_EVALUATIONS if max_evaluations is None else max_evaluations,

@@ -22,12 +22,10 @@ Array = npt.NDArray[np.float64]
 PRIOR_DEVIATION = 0.7
 LEAST_FACTOR = 0.1
 
-# How exactly the sum describes a metric near the limit, as a share of the fall that is allowed.
-MODEL_NOISE = 0.1
-
-# Falls farther than this from the limit, relative to it, are no longer proportional to errors.
-NEAR = 1.0
-FEWEST_NEAR = 3
+# How exactly the sum describes a metric: near the limit as a share of the limit, beyond it as a share of the distance,
+# since a metric saturates.
+NOISE_NEAR = 0.15
+NOISE_BEYOND = 0.3
 
 
 @dataclass(frozen=True)
@@ -87,24 +85,22 @@ def learn_sensitivities(
     """
     finite = np.isfinite(falls)
     seen, fall = np.array(choices)[finite], np.array(falls, float)[finite]
-    distance = np.abs(fall - limit)
-    near = np.argsort(distance, kind="stable")[: max(FEWEST_NEAR, int((distance <= NEAR * limit).sum()))]
-    seen, fall = seen[near], fall[near]
+    noise = NOISE_NEAR * limit + NOISE_BEYOND * np.abs(fall - limit)
     own = tuple(np.array([option.error for option in unit.options]) for unit in units)
     rows = _gather(own, seen)
-    sums = rows.sum(axis=1)
-    scale = float(sums @ fall / (sums @ sums)) if sums.any() else 0.0
+    sums = rows.sum(axis=1) / noise
+    scale = float(sums @ (fall / noise) / (sums @ sums)) if sums.any() else 0.0
     if not scale > 0.0:
         return None
-    rows, noise = scale * rows, MODEL_NOISE * limit
+    rows = scale * rows
     prior = PRIOR_DEVIATION**2
-    spread = prior * rows @ rows.T + noise**2 * np.eye(len(rows))
+    spread = prior * rows @ rows.T + np.diag(noise**2)
     weights = np.linalg.solve(spread, np.column_stack([fall - rows.sum(axis=1), rows]))
     factors = np.maximum(1.0 + prior * rows.T @ weights[:, 0], LEAST_FACTOR)
     covariance = prior * np.eye(len(units)) - prior**2 * rows.T @ weights[:, 1:]
     features = tuple(scale * errors for errors in own)
     corrected = tuple(factor * errors for factor, errors in zip(factors, features, strict=True))
-    return Sensitivities(corrected, features, covariance, noise)
+    return Sensitivities(corrected, features, covariance, NOISE_NEAR * limit)
 
 
 def _gather(values: Sequence[Array], choices: npt.NDArray[np.int64]) -> Array:

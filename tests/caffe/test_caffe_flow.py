@@ -245,6 +245,30 @@ def test_a_search_over_clustered_activations_saves_the_fake_quant_pair(tmp_path,
     assert ("deploy_model" in result.files) == all(layer.activation_levels == 256 for layer in result.summary.layers)
 
 
+def test_a_mixed_search_over_a_pair_evaluates_pairs_and_deploys_to_onnxruntime(tmp_path, batches):
+    amct.create_quant_config(tmp_path / "config.json", MODEL, WEIGHTS, batch_num=2, target="onnxruntime")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["search_space"] = ["int8", "codebook4", "codebook2"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    reference = amct.InferenceSession(MODEL, WEIGHTS).run(None, {"data": batches[0]})[0]
+
+    class Evaluator(amct.AutoNuqEvaluatorBase):
+        def eval_model(self, model_file, weights_file, batch_num):
+            assert weights_file is not None
+            outputs = amct.InferenceSession(model_file, weights_file).run(None, {"data": batches[0]})[0]
+            return float((outputs.argmax(1) == reference.argmax(1)).mean())
+
+        def is_satisfied(self, original_metric, new_metric):
+            return new_metric >= 0.9
+
+    places = (tmp_path / "config.json", tmp_path / "record.txt", tmp_path / "out")
+    result = amct.auto_nuq(MODEL, WEIGHTS, Evaluator(), *places, calibration_data=batches, max_evaluations=8)
+    assert result.satisfied
+    assert result.size_bytes < 0.6 * result.uniform_bytes
+    outputs = amct.InferenceSession(result.files["deploy_model"]).run(None, {"data": batches[0]})[0]
+    assert (outputs.argmax(1) == reference.argmax(1)).mean() >= 0.85
+
+
 @pytest.mark.skipif(
     not DATA_FOLDER.is_dir(), reason="Fashion-MNIST is not there: apt-get install dataset-fashion-mnist"
 )

@@ -17,19 +17,26 @@ FLOORS = [
     {"refine", "diagnosis"},
     {"running_calibration", "reuse"},
     {"session", "pycaffe", "search", "auto_nuq"},
+    {"learn"},
     {"api", "compression", "comparison", "cli_inputs", "cli_output"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 NUMPY_ONLY = {"uniform", "codebook"}
 
+# The room that learns, what only it may import, and the one module that imports it, when a strategy's name asks for it.
+LEARN = "learn"
+LEARNING = {"torch", "stable_baselines3", "gymnasium"}
+LEARN_IMPORTER = "search/strategies/registry.py"
+
 
 def room_of(module):
     return module.split(".")[1] if module.startswith("amct_lite.") else None
 
 
-def imports_of(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports_of(path, *, on_loading=False):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if on_loading else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -44,6 +51,8 @@ def test_a_module_imports_only_from_its_own_or_lower_floors(path):
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for module in imports_of(path):
         other = room_of(module)
+        if other == LEARN and path.relative_to(PACKAGE).as_posix() == LEARN_IMPORTER:
+            continue
         if other in FLOOR:
             assert FLOOR[other] <= FLOOR[room], f"{room} (floor {FLOOR[room]}) imports {module}"
 
@@ -54,6 +63,18 @@ def test_the_numerics_know_numpy_and_nothing_of_onnx(room):
         for module in imports_of(path):
             assert module.split(".")[0] not in {"onnx", "onnx_ir", "onnxruntime", "pydantic", "google"}, path
             assert room_of(module) in {None, room, "types", "errors"}, f"{path} imports {module}"
+
+
+def test_what_learns_is_imported_by_its_room_alone_and_that_by_the_registry_when_it_is_asked_for():
+    for path in FILES:
+        relative = path.relative_to(PACKAGE)
+        modules = set(imports_of(path))
+        if relative.parts[0] == LEARN:
+            continue
+        assert not {module.split(".")[0] for module in modules} & LEARNING, relative
+        if relative.as_posix() != LEARN_IMPORTER:
+            assert LEARN not in {room_of(module) for module in modules}, relative
+        assert LEARN not in {room_of(module) for module in imports_of(path, on_loading=True)}, relative
 
 
 def test_every_room_of_the_package_has_a_floor():

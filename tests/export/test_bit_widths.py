@@ -8,11 +8,14 @@ import numpy as np
 import onnx
 import pytest
 
+import amct_lite
 from amct_lite.caffe_layers import fake_quantize
 from amct_lite.errors import ConfigError, ExportError
 from amct_lite.export.ascend import ascend_model
 from amct_lite.export.qdq import qdq_model
+from amct_lite.export.storage import Storage, stored_weight_bytes
 from amct_lite.graph.runtime import create_session
+from amct_lite.quantize.plan import CODEBOOK_OVERHEAD_BYTES
 from amct_lite.types import Grid
 from amct_lite.uniform.grid import dequantize
 from amct_lite.uniform.grid import quantize as to_levels
@@ -101,6 +104,21 @@ def test_each_layer_may_have_its_own_widths(network, quantize):
     summary = {layer.name: layer for layer in flow.saved.summary.layers}
     assert summary["second"].levels <= 16
     assert summary["first"].activation_levels == 2**16
+
+
+@pytest.mark.parametrize("weight_bits", [4, 6, 7])
+def test_few_bits_are_packed_on_request_and_decode_to_the_same_numbers(
+    network, run_network, quantize, tmp_path, weight_bits
+):
+    file, x = network
+    each = (weight_bits, 8)
+    flow = quantize(file, [x], edit=widths(first=each, second=each, third=each))
+    packed = amct_lite.save_model(flow.graph, "Deploy", tmp_path / "packed" / "net", storage="packed")
+    expected = run_network(flow.saved.files["deploy_model"], {"x": x})["y"]
+    assert np.array_equal(run_network(packed.files["deploy_model"], {"x": x})["y"], expected)
+    for layer in flow.layers.values():
+        packed_bytes = stored_weight_bytes(layer, Storage.PACKED) - CODEBOOK_OVERHEAD_BYTES
+        assert packed_bytes < stored_weight_bytes(layer, Storage.INT8) * weight_bits / 8 + 6 * 2**weight_bits + 64
 
 
 def test_ascend_takes_few_bits_of_weights_and_computes_the_same(network, run_network, run_ascend, quantize):

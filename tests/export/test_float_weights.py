@@ -123,7 +123,7 @@ def test_the_summary_says_float_and_counts_input_levels(
     (row,) = flow.saved.summary.layers
     assert (row.form, row.bytes_after, row.activation_levels) == ("float", row.bytes_before, 16)
     assert flow.graph.read_records()["only"].float_weights
-    assert "weight float, activation int8 ifmr NUQ 0.0625" in " ".join(str(flow.graph).split())
+    assert "weight float, activation int8 mse NUQ 0.0625" in " ".join(str(flow.graph).split())
 
 
 def test_forms_of_integer_layers_refuse_it(

@@ -69,7 +69,7 @@ def test_clipping_where_the_grid_reaches_further_is_on_levels(network, images, q
         # Ends well above 1.5, where the network clips.
         for block in document.values():
             if isinstance(block, dict):
-                block["activation_quant_params"]["search_range"] = [1.5, 1.6]
+                block["activation_quant_params"] = {"act_algo": "ifmr", "search_range": [1.5, 1.6]}
 
     flow = quantize(network("relu6"), [images], edit=wide)
     graph = flow.model("deploy_model").graph

@@ -171,7 +171,13 @@ def test_two_runs_give_the_same_bytes(
 
 @pytest.mark.parametrize("with_nuq", [False, True])
 def test_summary_tells_the_truth(with_nuq: bool, quantize: Callable[..., Any], nuq: Callable[..., Any]) -> None:
-    flow = quantize(MODEL_FILE, [IMAGES], target="onnxruntime", edit=nuq() if with_nuq else None, skip_layers=["conv2"])
+    def by_itself(document):
+        for block in document.values():
+            if isinstance(block, dict):
+                block.get("weight_quant_params", {}).pop("rounding", None)
+
+    edit = nuq() if with_nuq else by_itself
+    flow = quantize(MODEL_FILE, [IMAGES], target="onnxruntime", edit=edit, skip_layers=["conv2"])
     document = json.loads(flow.saved.files["summary"].read_text())
     rows = {row["name"]: row for row in document["layers"]}
     assert list(rows) == ["conv1", "conv2", "pool", "conv3", "fc1", "fc2"]

@@ -63,7 +63,8 @@ def balancing(strength: float | None = 0.5, per_tensor: bool = True, **weights: 
             if isinstance(block, dict) and "weight_quant_params" in block:
                 if strength is not None:
                     block["dmq_balancer_param"] = strength
-                block["weight_quant_params"].update(weights)
+                # As a loop of the user's own and a search round.
+                block["weight_quant_params"].update({"rounding": "nearest"} | weights)
                 if per_tensor:
                     block["weight_quant_params"]["channel_wise"] = False
 

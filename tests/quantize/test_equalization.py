@@ -299,7 +299,15 @@ def test_a_record_is_only_applied_with_what_it_was_made_with(tmp_path: Path, mad
 def test_a_calibration_model_computes_with_equalized_weights_and_writes_the_same_record(tmp_path: Path) -> None:
     path = triple(tmp_path / "net.onnx")
     batch = np.random.default_rng(5).normal(size=(4, 3, 8, 8)).astype(np.float32)
-    flow = quantize_file(tmp_path, path, [batch], edit=set_key)
+
+    def edit(document: dict) -> None:
+        set_key(document)
+        for block in document.values():
+            if isinstance(block, dict):
+                # As a loop of the user's own rounds.
+                block["weight_quant_params"].pop("rounding", None)
+
+    flow = quantize_file(tmp_path, path, [batch], edit=edit)
     record = (tmp_path / "record.txt").read_text()
     (tmp_path / "record.txt").unlink()
     amct_lite.quantize_model(flow.graph, tmp_path / "modified.onnx")

@@ -1,6 +1,7 @@
 """The closed loop on whole networks: what data buys, and graphs and data that are odd."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -266,12 +267,11 @@ def test_shapes_that_the_graph_computes_stay_right(write_network):
 def test_fewer_batches_than_batch_num_are_an_error(tmp_path):
     config, record = tmp_path / "config.json", tmp_path / "record.txt"
     amct_lite.create_quant_config(config, MODEL_FILE, batch_num=3, target="onnxruntime")
-    text = (
-        config.read_text()
-        .replace('"arq_quantize"', '"codebook_quantize"')
-        .replace('"channel_wise": true', '"num_bits": 4')
-    )
-    config.write_text(text.replace('"channel_wise": false', '"num_bits": 4'))
+    document = json.loads(config.read_text())
+    for block in document.values():
+        if isinstance(block, dict) and "weight_quant_params" in block:
+            block["weight_quant_params"] = {"wts_algo": "codebook_quantize", "num_bits": 4}
+    config.write_text(json.dumps(document))
     graph = amct_lite.init(config, MODEL_FILE, scale_offset_record_file=record)
     assert any(plan.codebook is not None and plan.codebook.refine is Refine.LNQ for plan in graph.plans)
     with pytest.raises(CalibrationError, match="batch_num is 3, but there were only 2"):

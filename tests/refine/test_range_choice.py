@@ -24,6 +24,7 @@ def configured(folder, model_file, act_algo="auto", **global_keys):
     for block in config.values():
         if isinstance(block, dict):
             block["activation_quant_params"] = {"act_algo": act_algo}
+            block.get("weight_quant_params", {}).pop("rounding", None)
     (folder / "c.json").write_text(json.dumps(config))
     return amct_lite.init(folder / "c.json", model_file, None, folder / "record.txt")
 

@@ -106,6 +106,29 @@ def test_the_saved_model_is_the_one_that_was_evaluated(tmp_path, config_file):
     assert saved == result.metric
 
 
+@pytest.mark.parametrize(
+    ("strategy", "package"),
+    [("BinarySearch", "numpy"), ("tpe", "optuna"), ("nsga2", "optuna"), ("ddpg", "stable_baselines3")],
+)
+def test_other_strategies_find_a_model_too_and_go_on_from_the_journal(tmp_path, config_file, strategy, package):
+    pytest.importorskip(package, reason=f"needs {package}")
+    result = search(tmp_path / "out", config_file, strategy=strategy, max_evaluations=12)
+    assert result.satisfied
+    assert 2 <= len(result.trials) <= 12
+    assert len({trial.key for trial in result.trials}) == len(result.trials)
+    assert result.size_bytes <= (1.0 if strategy == "BinarySearch" else 0.8) * result.uniform_bytes
+
+    class Spent(type(load_evaluator())):
+        def eval_model(self, model_file, weights_file, batch_num):
+            raise AssertionError("evaluated again")
+
+        def fingerprint(self):
+            return load_evaluator().fingerprint()
+
+    again = search(tmp_path / "out", config_file, Spent(), strategy=strategy, max_evaluations=12)
+    assert again.trials == result.trials
+
+
 def test_the_final_config_and_record_give_the_same_models_through_the_other_verbs(tmp_path, config_file):
     result = search(tmp_path / "out", config_file)
     graph = amct.init(result.files["config"], MODEL_FILE, None, result.files["record"])
@@ -400,3 +423,65 @@ def test_two_processes_share_the_work_of_one_search(tmp_path, config_file):
     assert evaluations == len(alone.trials)
     for name in ("digits_deploy_model.onnx", "digits_auto_nuq_config.json", "record.txt"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+def test_ctrl_c_ends_with_the_best_saved_and_the_search_goes_on_later(tmp_path, config_file):
+    evaluator = load_evaluator()
+    whole = search(tmp_path / "whole", config_file)
+
+    class Interrupted(type(evaluator)):
+        count = 0
+
+        def eval_model(self, model_file, weights_file, batch_num):
+            Interrupted.count += 1
+            if Interrupted.count == 8:
+                raise KeyboardInterrupt
+            return super().eval_model(model_file, weights_file, batch_num)
+
+    Interrupted.__qualname__ = "DigitsEvaluator"
+    stopped = search(tmp_path / "out", config_file, Interrupted())
+    assert stopped.stop == "interrupted"
+    assert stopped.trials == whole.trials[:7]
+    assert "goes on" in stopped.message
+    assert stopped.files["deploy_model"].is_file()
+    passed = [trial.size_bytes for trial in stopped.trials[1:] if trial.satisfied]
+    assert stopped.satisfied
+    assert stopped.size_bytes == min(passed)
+    assert search(tmp_path / "out", config_file).trials == whole.trials
+
+
+def test_ctrl_c_before_anything_is_known_is_the_users(tmp_path, config_file):
+    class Interrupted(Fixed):
+        def eval_model(self, model_file, weights_file, batch_num):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "out", config_file, Interrupted([]))
+
+
+def test_an_objective_that_a_strategy_does_not_have_is_refused_at_the_door(tmp_path, config_file):
+    with pytest.raises(ParameterError, match=r"'tpe' has the objectives smallest, best\. .*'frontier', 'nsga2'"):
+        search(tmp_path / "out", config_file, strategy="tpe", objective="front")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_strategy_is_refused_naming_those_there_are(tmp_path, config_file):
+    with pytest.raises(ParameterError, match="'strategy' parameter of auto_nuq must be one of frontier"):
+        search(tmp_path / "out", config_file, strategy="guessing")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "fastest"}, "'objective' parameter of auto_nuq must be one of smallest, best, front"),
+        ({"objective": "best"}, "needs max_bytes or equivalent_bits"),
+        ({"objective": "best", "max_bytes": 10, "equivalent_bits": 4}, "not both"),
+        ({"objective": "best", "max_bytes": 0}, "'max_bytes' parameter of auto_nuq must be > 0"),
+        ({"max_bytes": 10}, "'max_bytes' parameter of auto_nuq goes with the objective 'best'"),
+        ({"n_jobs": 0}, "'n_jobs' parameter must be an int other than 0"),
+        ({"backend": "mpi"}, "'backend' parameter must be one of loky"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_refused(tmp_path, config_file, options, message):
+    with pytest.raises(ParameterError, match=message):
+        search(tmp_path / "out", config_file, **options)

@@ -14,44 +14,7 @@ from amct_lite.search.frontier import Frontier, build_frontier
 from amct_lite.search.strategies.protocol import Outcome
 from amct_lite.search.strategies.replayed import ReplayedStrategy
 from amct_lite.search.strategies.smallest import bisect_frontier, refine_in_groups, smallest_that_satisfies
-
-BITS = (2, 4, 8, 32)
-
-
-def network(seed, layers=12):
-    """Units with predicted errors, and what every option truly costs: the prediction is off by a factor each."""
-    rng = random.Random(seed)
-    units, truth = [], []
-    for number in range(layers):
-        weights, sensitivity = int(math.exp(rng.gauss(9, 1.2))), math.exp(rng.gauss(0, 1))
-        layer_factor = math.exp(rng.gauss(0, 0.5))
-        options, true_errors = [], []
-        for bits in BITS:
-            error = 0.0 if bits == 32 else sensitivity * 4.0**-bits * math.exp(rng.gauss(0, 0.1))
-            options.append(Option(f"{bits}", weights * bits // 8, error))
-            true_errors.append(error * layer_factor * math.exp(rng.gauss(0, 0.2)))
-        units.append(Unit(f"u{number}", "weight", (f"u{number}",), tuple(options)))
-        truth.append(np.array(true_errors))
-    return units, truth
-
-
-class Evaluator:
-    """Gives 1 minus a saturating function of the true error, and says yes down to a limit."""
-
-    def __init__(self, units, truth, limit, noise=0.0, seed=0):
-        self.units, self.truth, self.limit, self.noise = units, truth, limit, noise
-        self.rng, self.seen = random.Random(seed), {}
-
-    def __call__(self, choice):
-        assert choice not in self.seen, "evaluated twice"
-        fall = 1 - math.exp(-sum(errors[i] for errors, i in zip(self.truth, choice, strict=True)))
-        fall += self.rng.gauss(0, self.noise * self.limit)
-        self.seen[choice] = Outcome(1 - fall, fall <= self.limit, -fall)
-        return self.seen[choice]
-
-    def optimum(self):
-        exact = build_frontier(self.units, self.truth, max_points=10**6)
-        return int(exact.sizes[exact.errors <= -math.log(1 - self.limit)].min())
+from benchmarks.synthetic_networks import SyntheticEvaluator, allowed_fall, synthetic_network
 
 
 def run(strategy, evaluator, workers=1):
@@ -70,9 +33,9 @@ def best_of(units, strategy, evaluator):
 
 
 def searched(seed, max_trials=14, workers=1, noise=0.0):
-    units, truth = network(seed)
-    limit = random.Random(1000 + seed).choice([0.005, 0.01, 0.02, 0.03])
-    evaluator = Evaluator(units, truth, limit, noise, seed)
+    units, truth = synthetic_network(seed)
+    limit = allowed_fall(seed)
+    evaluator = SyntheticEvaluator(units, truth, limit, noise, seed)
     strategy = smallest_that_satisfies(units, build_frontier(units), max_trials)
     rounds = run(strategy, evaluator, workers)
     return units, strategy, evaluator, rounds
@@ -142,32 +105,32 @@ def line(length):
 
 
 def test_a_test_that_nothing_passes_ends_with_advice():
-    units, truth = network(0)
+    units, truth = synthetic_network(0)
     strategy = smallest_that_satisfies(units, build_frontier(units), 24)
-    run(strategy, Evaluator(units, truth, limit=-1.0))
+    run(strategy, SyntheticEvaluator(units, truth, limit=-1.0))
     assert "Not even the most exact choice satisfies" in strategy.outlook
     assert tuple(len(unit.options) - 1 for unit in units) in strategy.trials
 
 
 def test_a_test_that_everything_passes_ends_at_the_smallest_choice_with_nothing_left_to_gain():
-    units, truth = network(0)
+    units, truth = synthetic_network(0)
     strategy = smallest_that_satisfies(units, build_frontier(units), 24)
-    evaluator = Evaluator(units, truth, limit=2.0)
+    evaluator = SyntheticEvaluator(units, truth, limit=2.0)
     run(strategy, evaluator)
     assert best_of(units, strategy, evaluator) == (0,) * len(units)
     assert strategy.outlook == ""
 
 
 def test_a_metric_where_less_is_better_is_understood():
-    units, truth = network(3)
+    units, truth = synthetic_network(3)
 
-    class Loss(Evaluator):
+    class Loss(SyntheticEvaluator):
         def __call__(self, choice):
             outcome = super().__call__(choice)
             return Outcome(-outcome.metric, outcome.satisfied, -outcome.change)
 
     results = []
-    for kind in (Evaluator, Loss):
+    for kind in (SyntheticEvaluator, Loss):
         evaluator = kind(units, truth, 0.01)
         strategy = smallest_that_satisfies(units, build_frontier(units), 24)
         run(strategy, evaluator)
@@ -177,9 +140,9 @@ def test_a_metric_where_less_is_better_is_understood():
 
 @pytest.mark.parametrize("worst", [float("inf"), -float("inf"), 1e30])
 def test_metrics_without_bounds_do_not_confuse_it(worst):
-    units, truth = network(4)
+    units, truth = synthetic_network(4)
 
-    class Broken(Evaluator):
+    class Broken(SyntheticEvaluator):
         def __call__(self, choice):
             outcome = super().__call__(choice)
             return outcome if outcome.change > -0.5 else Outcome(worst, False, worst)

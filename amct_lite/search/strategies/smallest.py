@@ -9,19 +9,16 @@
    Expensive Black-Box Functions"), over an exact frontier instead of a sampled space.
 3. Where the model sees nothing to gain, the test itself is asked: groups of units are compressed one step further, and
    groups that fail are left out until the share of bytes to save is halved (group testing).
-
-A round has the same number of choices whatever the number of workers, so that all find the same.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from amct_lite.search.choices import Choice, Unit, choice_bytes
 from amct_lite.search.frontier import Frontier, build_frontier
 from amct_lite.search.sensitivity import learn_sensitivities
+from amct_lite.search.strategies.proposals import ROUND_POINTS, ROUND_SIZE, remembered_rounds, sizes_of, steps_down
 from amct_lite.search.strategies.protocol import Outcome
 from amct_lite.search.strategies.replayed import Look, ReplayedStrategy
 
@@ -29,9 +26,6 @@ __all__ = ["bisect_frontier", "propose_round", "refine_in_groups", "smallest_tha
 
 # The bisection ends where neighbours differ by less than this share of bytes: the model does the rest.
 COARSE_STEP = 0.02
-
-ROUND_SIZE = 4
-ROUND_POINTS = 1000
 
 # Expected shares of bytes below which a round, and savings below which a smaller file, is nobody's concern.
 LEAST_GAIN = 0.0008
@@ -53,7 +47,7 @@ def smallest_that_satisfies(units: Sequence[Unit], frontier: Frontier, max_trial
         frontier: Of the units; the part in which the result shall lie.
         max_trials: Choices evaluated at most.
     """
-    proposals = _Proposals(units)
+    next_round = remembered_rounds(lambda seen: propose_round(units, seen))
 
     def program(look: Look) -> str:
         best = bisect_frontier(frontier, look)
@@ -64,7 +58,7 @@ def smallest_that_satisfies(units: Sequence[Unit], frontier: Frontier, max_trial
             )
         if best == frontier.choice(0):
             return ""
-        while proposal := proposals.next_round(look):
+        while proposal := next_round(look):
             look.at_all(proposal)
         best = min((c for c, seen in look.seen.items() if seen.satisfied), key=lambda c: choice_bytes(units, c))
         refine_in_groups(units, best, look)
@@ -98,17 +92,7 @@ def bisect_frontier(frontier: Frontier, look: Look) -> Choice | None:
     return frontier.choice(passes) if passes < len(frontier) else None
 
 
-class _Proposals:
-    """Rounds by what was seen; a program that is run again and again asks for the same ones."""
-
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self._cached = lru_cache(maxsize=None)(lambda seen: propose_round(units, dict(seen)))
-
-    def next_round(self, look: Look) -> tuple[Choice, ...]:
-        return self._cached(tuple(look.outcomes().items()))
-
-
-def propose_round(units: Sequence[Unit], seen: dict[Choice, Outcome]) -> tuple[Choice, ...]:
+def propose_round(units: Sequence[Unit], seen: Mapping[Choice, Outcome]) -> tuple[Choice, ...]:
     """The choices that are worth an evaluation, up to ROUND_SIZE of them; none where too little is to be gained."""
     choices = list(seen)
     limit, falls = _falls(list(seen.values()))
@@ -117,8 +101,8 @@ def propose_round(units: Sequence[Unit], seen: dict[Choice, Outcome]) -> tuple[C
         return ()
     start = min((c for c, outcome in seen.items() if outcome.satisfied), key=lambda c: choice_bytes(units, c))
     frontier = build_frontier(units, model.errors, ROUND_POINTS)
-    pool = np.concatenate([frontier.choices, _steps_down(start)])
-    sizes = sum(np.array([o.size_bytes for o in unit.options])[pool[:, n]] for n, unit in enumerate(units))
+    pool = np.concatenate([frontier.choices, steps_down(start)])
+    sizes = sizes_of(units, pool)
     best = choice_bytes(units, start)
     free = np.array([tuple(choice.tolist()) not in seen for choice in pool], bool)
     found: list[Choice] = []
@@ -134,13 +118,6 @@ def propose_round(units: Sequence[Unit], seen: dict[Choice, Outcome]) -> tuple[C
         # What probably passes is what the next one of the round has to beat.
         best = int(sizes[point]) if chance[point] >= 0.5 else best
     return tuple(found)
-
-
-def _steps_down(choice: Choice) -> npt.NDArray[np.int64]:
-    """The choices in which one unit is one step smaller, shape (units that can be, units)."""
-    here = np.array(choice, np.int64)
-    steps = np.eye(len(here), dtype=np.int64)[here > 0]
-    return here - steps
 
 
 def _falls(outcomes: Sequence[Outcome]) -> tuple[float, list[float]]:

@@ -1,0 +1,70 @@
+"""The ridge chosen on the other half of the samples."""
+
+import numpy as np
+
+from amct_lite.codebook.held_out import DAMPINGS, held_out_damping
+from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target
+
+GROUPS, ROWS, SIZE = 2, 3, 6
+
+
+def moments(x, z):
+    count = x.shape[1]
+    return SecondMoments(
+        x.transpose(0, 2, 1) @ x / count, z.transpose(0, 2, 1) @ x / count, x.mean(axis=1), z.mean(axis=1), count
+    )
+
+
+def halves(rng, count, drift, noise):
+    """Two halves: quantized inputs are a fixed mixture of the float ones, and noise that no weight takes back."""
+    mixture = np.eye(SIZE) + drift * np.random.default_rng(1).normal(size=(SIZE, SIZE))
+    found = []
+    for _ in range(2):
+        z = rng.normal(size=(GROUPS, count, SIZE))
+        found.append(moments(z @ mixture + noise * rng.normal(size=z.shape), z))
+    return found
+
+
+def error_on(target, weight, x, z):
+    """Mean squared difference of the outputs, spelled out."""
+    return np.mean(np.square(x @ target.transpose(0, 2, 1) - z @ weight.transpose(0, 2, 1)))
+
+
+def test_what_both_halves_share_is_taken_back_and_what_is_chance_is_not():
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(GROUPS, ROWS, SIZE))
+    assert held_out_damping(weight, halves(rng, 2000, drift=0.3, noise=0.01)) == DAMPINGS[0]
+    assert held_out_damping(weight, halves(rng, 8, drift=0.0, noise=0.05)) >= 10 * DAMPINGS[0]
+
+
+def test_one_half_alone_keeps_the_weight_as_good_as_it_was():
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(GROUPS, ROWS, SIZE))
+    first, _ = halves(rng, 30, drift=0.1, noise=0.1)
+    damping = held_out_damping(weight, [first])
+    assert damping == DAMPINGS[-1]
+    assert np.allclose(asymmetric_target(weight, first, damping), weight, atol=0.02)
+
+
+def test_the_choice_lessens_the_error_on_vectors_that_neither_half_has_seen():
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(GROUPS, ROWS, SIZE))
+    for count in (8, 30, 300):
+        errors = []
+        for _ in range(20):
+            folds = halves(rng, count, drift=0.03, noise=0.1)
+            mixture = np.eye(SIZE) + 0.03 * np.random.default_rng(1).normal(size=(SIZE, SIZE))
+            z = rng.normal(size=(GROUPS, 2000, SIZE))
+            x = z @ mixture + 0.1 * rng.normal(size=z.shape)
+            both = SecondMoments(*(np.mean([getattr(f, part) for f in folds], axis=0) for part in PARTS), 2 * count)
+            errors.append(
+                [
+                    error_on(asymmetric_target(weight, both, damping), weight, x, z)
+                    for damping in (held_out_damping(weight, folds), DAMPINGS[0], DAMPINGS[-1])
+                ]
+            )
+        chosen, least, largest = np.mean(errors, axis=0)
+        assert chosen <= 1.02 * min(least, largest), count
+
+
+PARTS = ("quadratic", "cross", "quantized_mean", "float_mean")
