@@ -1,6 +1,7 @@
 """`InferenceSession`: onnxruntime's interface over a model; a calibration model's runs feed its observers."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from amct_lite.calibration.modified_model import read_caffe_task, read_task
 from amct_lite.errors import ModelError
 from amct_lite.graph.opening import is_caffe, refuse_weights
 from amct_lite.graph.runtime import create_session
+from amct_lite.reuse.offers import open_offered
 from amct_lite.running_calibration import RunningCalibration
 
 __all__ = ["InferenceSession"]
@@ -64,8 +66,14 @@ class InferenceSession:
             self._session = self._caffe.session([])
         else:
             refuse_weights(model_file, weights_file)
-            self._session = _open_onnx(self._path, sess_options, providers, options)
-            task = read_task(self._session.get_modelmeta().custom_metadata_map, self._path)
+            open_plain = partial(_open_onnx, self._path, sess_options, providers, options)
+            # What the user sets for a session is for a session of the whole model.
+            as_usual = sess_options is None and providers is None and not options
+            candidate = open_offered(self._path, open_plain) if as_usual else None
+            self._session = open_plain() if candidate is None else candidate
+            task = None
+            if candidate is None:
+                task = read_task(self._session.get_modelmeta().custom_metadata_map, self._path)
         self._calibration = None if task is None else RunningCalibration(task)
 
     def get_inputs(self) -> list[Any]:

@@ -5,7 +5,7 @@ together by hand, and fields of a message may come in any order.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -15,7 +15,10 @@ from amct_lite.errors import ModelError
 from amct_lite.graph.raw_weights import PLAIN_TYPES
 from amct_lite.graph.wire_format import key
 
-__all__ = ["to_bytes"]
+__all__ = ["Parts", "initializer_parts", "message_parts", "take_weights_out", "to_bytes"]
+
+Parts = list[bytes | memoryview]
+"""Bytes in pieces, so that weights need not be copied into one."""
 
 _MAX_MESSAGE_BYTES = 2**31 - 1
 
@@ -34,22 +37,7 @@ def to_bytes(model: ir.Model) -> bytes:
         ModelError: The model cannot be serialised.
     """
     try:
-        copy = model.clone()
-        tensors = []
-        for name, value in list(copy.graph.initializers.items()):
-            # Others have more to say about them than a tensor does: a type, or a quantization annotation.
-            if value.const_value is not None and value.type is None and not (value.is_graph_input() or value.meta):
-                tensors.append((name, value.const_value))
-                del copy.graph.initializers[name]
-        proto: onnx.ModelProto = ir.to_proto(copy)
-        graph = proto.graph.SerializeToString(deterministic=True)
-        proto.ClearField("graph")
-        initializers = [part for name, tensor in tensors for part in _initializer(name, tensor)]
-        size = len(graph) + sum(map(len, initializers))
-        head = proto.SerializeToString(deterministic=True)
-        if len(head) + size > _MAX_MESSAGE_BYTES:
-            raise ValueError(f"{size} bytes are more than the 2 GiB of a protobuf message")
-        return b"".join([head, key(_GRAPH, size), graph, *initializers])
+        return b"".join(message_parts(*take_weights_out(model.clone())))
     except Exception as error:  # onnx_ir and protobuf raise many kinds
         raise ModelError(
             f"The model cannot be serialised: {error}.",
@@ -57,7 +45,47 @@ def to_bytes(model: ir.Model) -> bytes:
         ) from error
 
 
-def _initializer(name: str, tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:
+def take_weights_out(copy: ir.Model) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
+    """Part a model from the main graph's weights; `message_parts` puts them together again.
+
+    Args:
+        copy: A self-contained model of which the caller is the only owner; it is changed.
+
+    Returns:
+        The message without them, and tensors by initializer.
+    """
+    weights = {}
+    for name, value in list(copy.graph.initializers.items()):
+        # Others have more to say about them than a tensor does: a type, or a quantization annotation.
+        if value.const_value is not None and value.type is None and not (value.is_graph_input() or value.meta):
+            weights[name] = value.const_value
+            del copy.graph.initializers[name]
+    return ir.to_proto(copy), weights
+
+
+def message_parts(proto: onnx.ModelProto, weights: Mapping[str, ir.TensorProtocol]) -> Parts:
+    """A model's bytes in pieces.
+
+    Args:
+        proto: The message without weights.
+        weights: Tensors by initializer.
+
+    Raises:
+        ValueError: They are too many for a protobuf message.
+    """
+    graph = proto.graph.SerializeToString(deterministic=True)
+    head = onnx.ModelProto()
+    head.CopyFrom(proto)
+    head.ClearField("graph")
+    initializers = [part for name, tensor in weights.items() for part in initializer_parts(name, tensor)]
+    size = len(graph) + sum(map(len, initializers))
+    start = head.SerializeToString(deterministic=True)
+    if len(start) + size > _MAX_MESSAGE_BYTES:
+        raise ValueError(f"{size} bytes are more than the 2 GiB of a protobuf message")
+    return [start, key(_GRAPH, size), graph, *initializers]
+
+
+def initializer_parts(name: str, tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:
     """A field of GraphProto in pieces."""
     if isinstance(tensor, ir.Tensor) and tensor.dtype in PLAIN_TYPES and sys.byteorder == "little":
         # Everything but the numbers.

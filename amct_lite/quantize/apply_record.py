@@ -1,7 +1,8 @@
 """Apply a record to a model's layers: factors and float weights become integers, codes and levels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +19,21 @@ from amct_lite.types import Grid, Layer, LayerKind
 from amct_lite.uniform.arq import quantize_weight
 from amct_lite.uniform.bias import quantize_bias
 
-__all__ = ["quantize_input", "quantize_layer", "quantized_layers"]
+__all__ = ["Quantize", "quantize_input", "quantize_layer", "quantized_layers"]
+
+Quantize = Callable[[Layer, LayerRecord], QuantizedLayer]
+"""Applies a record to one layer."""
 
 
-def quantized_layers(model: Model, records: Mapping[str, LayerRecord]) -> tuple[QuantizedLayer, ...]:
+def quantized_layers(
+    model: Model, records: Mapping[str, LayerRecord], quantize: Quantize | None = None
+) -> tuple[QuantizedLayer, ...]:
     """Apply a record to a model's layers.
 
     Args:
         model: The float model.
         records: Layer name -> factors.
+        quantize: Makes one layer, or finds it where it was made before; None for `quantize_layer`.
 
     Returns:
         The layers that the record names, and the inputs of other operators that it names, in graph order.
@@ -51,7 +58,8 @@ def quantized_layers(model: Model, records: Mapping[str, LayerRecord]) -> tuple[
     if len(layers) > len(known):
         places = {node.name: place for place, node in enumerate(model.ir.graph)}
         layers.sort(key=lambda layer: places[layer.node_name])
-    return tuple(quantize_layer(model, layer, records[layer.name]) for layer in layers)
+    make = partial(quantize_layer, model) if quantize is None else quantize
+    return tuple(make(layer, records[layer.name]) for layer in layers)
 
 
 def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> QuantizedLayer:

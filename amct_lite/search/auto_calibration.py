@@ -94,8 +94,8 @@ def run_auto_calibration(
     everything: Choice = (0,) * len(units)
     task = StrategyTask(units, frontier, objective, options.max_evaluations - 1, problem.quantizes)
     strategy = _strategy(options.strategy, task, everything)
-    journal = Journal(files.journal, search_keys(planned, statistics_digest(statistics), evaluator.test.fingerprint()))
-    with SearchProgress(total=options.max_evaluations) as progress:
+    journal = Journal(files.journal, search_keys(problem, statistics_digest(statistics), evaluator.test.fingerprint()))
+    with SearchProgress(total=options.max_evaluations) as progress, problem.writer:
         runner = TrialRunner(problem, evaluator.test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
         stop = runner.run(strategy)
     end = SearchEnd(problem, objective, strategy, runner, stop, frontier)

@@ -17,7 +17,12 @@ from amct_lite.quantize.balancing import balance
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.refine.samples import SampleKeeper
 from amct_lite.search.accuracy_test import NuqTest, require_methods
-from amct_lite.search.calibration import SearchCalibration, calibrate_for_search, refuse_refinement
+from amct_lite.search.calibration import (
+    SearchCalibration,
+    calibrate_for_search,
+    observed_between_too,
+    refuse_refinement,
+)
 from amct_lite.search.config_problem import search_keys
 from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.mixed_options import build_mixed_units, searches_mixed
@@ -66,8 +71,8 @@ def run_auto_nuq(
     task = StrategyTask(problem.units, frontier, objective, options.max_evaluations - 1, problem.quantizes)
     strategy = make_strategy(options.strategy, task)
     test = NuqTest(nuq_evaluator)
-    journal = Journal(files.journal, search_keys(calibration.planned, calibration.digest, test.fingerprint()))
-    with SearchProgress(total=options.max_evaluations) as progress:
+    journal = Journal(files.journal, search_keys(problem, calibration.digest, test.fingerprint()))
+    with SearchProgress(total=options.max_evaluations) as progress, problem.writer:
         runner = TrialRunner(problem, test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
         stop = runner.run(strategy)
     end = SearchEnd(problem, objective, strategy, runner, stop, frontier)
@@ -98,7 +103,7 @@ def calibrate_auto_nuq(
     batch_num = planned.config.batch_num
     statistics = calibrate_for_search(
         planned,
-        planned.quantized_layers,
+        observed_between_too(planned),
         data if keeper is None or data is None else keeper.watch(data, batch_num),
         files,
         lambda model, weights: evaluator.eval_model(model, weights, batch_num),
@@ -110,13 +115,14 @@ def calibrate_auto_nuq(
 
 def problem_of(calibration: SearchCalibration) -> NuqProblem:
     """The space that the config asks for."""
-    planned = calibration.planned
+    planned, observed = calibration.planned, calibration.statistics.tensors
     if not searches_mixed(planned.config):
         store = FactorStore(planned.model, calibration.statistics)
         options = planned.config.auto_nuq or AutoNuqOptions()
-        return NuqProblem(planned, build_units(planned.plans, store, planned.target, options), store)
+        units = build_units(planned.plans, store, planned.target, options)
+        return NuqProblem(planned, units, store, observed=observed)
     with step_progress() as progress:
         units, mixed = build_mixed_units(planned, calibration.statistics, calibration.feeds, progress=progress)
     if planned.target.deploy_form == "qdq":
-        return NuqProblem(planned, units, mixed, bytes_are="in the deploy model", storage="packed")
-    return NuqProblem(planned, units, mixed)
+        return NuqProblem(planned, units, mixed, bytes_are="in the deploy model", storage="packed", observed=observed)
+    return NuqProblem(planned, units, mixed, observed=observed)

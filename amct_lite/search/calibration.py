@@ -20,7 +20,7 @@ from amct_lite.refine.samples import Feed
 from amct_lite.search.search_files import SearchFiles
 from amct_lite.types import Layer
 
-__all__ = ["SearchCalibration", "calibrate_for_search", "refuse_refinement"]
+__all__ = ["SearchCalibration", "calibrate_for_search", "observed_between_too", "refuse_refinement"]
 
 RunModel = Callable[[str, str | None], object]
 """The evaluator's own run over a model file and, for a Caffe network, its weights."""
@@ -76,6 +76,12 @@ def refuse_refinement(planned: PlannedGraph) -> None:
                 layer=plan.layer.name,
                 remedy="Switch that off in the config, or calibrate without a search.",
             )
+
+
+def observed_between_too(planned: PlannedGraph) -> list[Layer]:
+    """One layer for each tensor to observe, those between layers included; where several read one, the last."""
+    layers = (*(plan.layer for plan in planned.tensor_plans), *planned.quantized_layers)
+    return list({layer.activation: layer for layer in layers}.values())
 
 
 def calibrate_for_search(

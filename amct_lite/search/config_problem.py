@@ -4,18 +4,17 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from amct_lite.export.save import ModelFiles, fake_quant_form
+from amct_lite.export.save import ModelFiles
 from amct_lite.files.config import LayerConfig, QuantConfig
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
-from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
+from amct_lite.search.candidates import CandidateWriter
 from amct_lite.search.choices import Choice, Unit, choice_bytes
 from amct_lite.search.frontier import Frontier, build_frontier
 from amct_lite.version import VERSION
@@ -38,6 +37,7 @@ class ConfigProblem(ABC):
         units: What is chosen.
         planned: The graph with the user's config.
         bytes_are: What the bytes of options are, for messages.
+        writer: Writes the models of choices.
         storage: How the deploy model is to store weights, so that it has those bytes; None for the usual way.
     """
 
@@ -46,6 +46,7 @@ class ConfigProblem(ABC):
 
     def __init__(self, planned: PlannedGraph, units: Sequence[Unit], store: RecordStore) -> None:
         self.planned, self.units, self._store = planned, units, store
+        self.writer = CandidateWriter(planned)
 
     @property
     def model(self) -> Model:
@@ -63,10 +64,7 @@ class ConfigProblem(ABC):
     def write(self, choice: Choice, folder: Path) -> ModelFiles:
         """See `Problem`."""
         _, records = self.plans_and_records(self.config(choice))
-        form = fake_quant_form(self.planned, quantized_layers(self.model, records), folder, "candidate_")
-        form.write()
-        beside = set(folder.iterdir()) - set(form.files.all_files)
-        return replace(form.files, external=tuple(sorted(beside)))
+        return self.writer.write(self.writer.layers(records), folder)
 
     def frontier(self) -> Frontier:
         """The frontier of the choices in which at least one layer is quantized."""
@@ -98,19 +96,21 @@ def config_key(config: QuantConfig) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def search_keys(planned: PlannedGraph, data_digest: str, fingerprint: str) -> dict[str, str]:
+def search_keys(problem: ConfigProblem, data_digest: str, fingerprint: str) -> dict[str, str]:
     """All that the trials of a search depend on, for its journal.
 
     Args:
-        planned: The network and the user's config.
+        problem: What is searched over.
         data_digest: Of what calibration saw.
         fingerprint: Of the user's test.
     """
+    planned = problem.planned
     return {
         "model": planned.model.digest,
         "config": config_key(planned.config),
         "target": hashlib.sha256(planned.target.model_dump_json().encode()).hexdigest(),
         "calibration data": data_digest,
         "evaluator": fingerprint,
+        "evaluated form": problem.writer.form,
         "amct_lite version": VERSION,
     }

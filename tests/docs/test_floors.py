@@ -15,7 +15,7 @@ FLOORS = [
     {"quantize"},
     {"export"},
     {"refine", "diagnosis"},
-    {"running_calibration"},
+    {"running_calibration", "reuse"},
     {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
     {"learn"},
     {"api", "common", "compression", "comparison", "cli_inputs", "cli_options", "cli_output"},
