@@ -20,7 +20,7 @@ Candidates are the choices of `auto_nuq`: int8, NUQ with several level counts, o
 "without reuse" writes the same files and opens each as a session of its own. "largest difference" is between the
 outputs with and without.
 
-Command, from the checkout's root, about eight minutes of CPU time and 10 GB, which quantize_static keeps:
+Command, from the checkout's root, about eight minutes of CPU time (and 10 GB, which quantize_static keeps):
 
     python -m benchmarks.search_candidates
 """
