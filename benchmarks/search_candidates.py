@@ -1,11 +1,12 @@
 """What a candidate of a search costs, against a loop that quantizes each one anew.
 
-Shows that 50 candidates of the ResNet-50-like network, each run on 16 images for target `onnxruntime`, take at most a
-twentieth of the CPU time of a loop that calls `onnxruntime.quantization.quantize_static` for each (calibrated on the
-same images, preprocessed once before, `nodes_to_exclude` for layers that stay float) and runs its result. The loop is
-run for 5 of the 50, evenly spread, and its median taken: it has nothing to remember from one to the next. Both sides
-in one process, in turns; CPU time of all threads. The calibration and the options, which a search works out once, are
-not in it; the first line that is printed says what they take.
+Shows that 50 candidates of the ResNet-50-like network, as the default strategy asks for them and each run on 16 images
+for target `onnxruntime`, take at most a twentieth of the CPU time of a loop that calls
+`onnxruntime.quantization.quantize_static` for each (calibrated on the same images, preprocessed once before,
+`nodes_to_exclude` for layers that stay float) and runs its result. The loop is run for 5 of the 50, evenly spread, and
+its median taken: it has nothing to remember from one to the next. Both sides in one process, in turns; CPU time of all
+threads. The calibration and the options, which a search works out once, are not in it; the first line that is printed
+says what they take.
 
 Candidates are the choices of `auto_nuq`: int8, NUQ with several level counts, or float for each of 54 layers.
 
@@ -20,7 +21,7 @@ Candidates are the choices of `auto_nuq`: int8, NUQ with several level counts, o
 "without reuse" writes the same files and opens each as a session of its own. "largest difference" is between the
 outputs with and without.
 
-Command, from the checkout's root, about six minutes on 2 cores:
+Command, from the checkout's root, about eight minutes of CPU time (and 10 GB, which quantize_static keeps):
 
     python -m benchmarks.search_candidates
 """
