@@ -27,8 +27,8 @@ class Validation:
         self.images, self.accepted = images, accepted
         self.whole = self.partial = 0
 
-    def __call__(self, model: onnx.ModelProto, items: Iterable[int]) -> tuple[float, list[Any]]:
-        """The accuracy on some images, and the logits of each, as nncf wants them."""
+    def __call__(self, model: onnx.ModelProto, items: Iterable[int]) -> tuple[float, list[list[Any]]]:
+        """The accuracy on some images, and the outputs of each, as nncf wants them."""
         indices = [int(item) for item in items]
         if len(indices) == len(self.images):
             self.whole += 1
@@ -41,7 +41,7 @@ class Validation:
             batch = self.images[indices[start : start + 25]]
             outputs += list(session.run(None, {name: batch})[0].reshape(len(batch), -1))
         right = [int(np.argmax(o)) in self.accepted[i] for i, o in zip(indices, outputs, strict=True)]
-        return float(np.mean(right)), outputs
+        return float(np.mean(right)), [[output] for output in outputs]
 
 
 def main(data_file: Path, quantized_file: Path, options: dict[str, Any]) -> None:

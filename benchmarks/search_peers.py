@@ -123,7 +123,9 @@ class Bench:
         )
         script = Path(__file__).with_name("nncf_accuracy_control.py")
         arguments = [str(script), str(self._folder / "data.npz"), str(self._folder / "nncf.onnx"), json.dumps(options)]
-        answer = subprocess.run([str(python), *arguments], check=True, capture_output=True, text=True)
+        answer = subprocess.run([str(python), *arguments], check=False, capture_output=True, text=True)
+        if answer.returncode != 0:
+            return [self._network.name, "nncf", answer.stderr.strip().splitlines()[-1], "", "", "", "", ""]
         found = json.loads(answer.stdout.strip().splitlines()[-1])
         return self._judged(
             "nncf", found["evaluations"], found["weight_bytes"], found["drop"], self._folder / "nncf.onnx"

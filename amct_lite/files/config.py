@@ -67,7 +67,7 @@ class ArqParams(_WeightParams):
         default="nearest",
         description=(
             "Each weight by itself, or all by the layer's output on samples; auto is gptq where calibration has"
-            " samples, and nearest where it has none."
+            " samples and an output channel at most 6144 weights, and nearest elsewhere."
         ),
     )
     bias_correction: bool = Field(

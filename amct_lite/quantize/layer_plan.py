@@ -12,9 +12,14 @@ from amct_lite.files.config import (
     NuqActivationParams,
     NuqParams,
 )
+from amct_lite.quantize.weight_rows import weight_layout
 from amct_lite.types import Layer
 
 __all__ = ["LayerPlan"]
+
+# Moments of a layer's inputs take the square of its columns in memory, and rounding by them the cube in time: what
+# "auto" rounds on samples ends between the widest convolutions (4608) and the first inner product of a VGG (25088).
+MAX_FITTED_COLUMNS = 6144
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class LayerPlan:
     @property
     def prefers_samples(self) -> bool:
         """Whether the weight is rounded on samples where there are any, and by itself where there are none."""
-        return isinstance(self.weight_params, ArqParams) and self.weight_params.rounding == "auto"
+        wanted = isinstance(self.weight_params, ArqParams) and self.weight_params.rounding == "auto"
+        return wanted and weight_layout(self.layer).columns <= MAX_FITTED_COLUMNS
 
     @property
     def sample_use(self) -> str | None:

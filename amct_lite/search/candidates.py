@@ -141,10 +141,16 @@ class CandidateWriter(AbstractContextManager["CandidateWriter"]):
         if known is not None:
             return known[1]
         made = quantize_layer(self._planned.model, layer, record)
-        ready = _fast_to_load(made) if self._deploys else _in_float(made)
+        ready = self._ready(made)
         # The record is kept with it: its number would be another one's otherwise.
         self._layers.put((layer.name, id(record)), (record, ready), _size_bytes(ready), self._round)
         return ready
+
+    def _ready(self, layer: QuantizedLayer) -> QuantizedLayer:
+        """The layer as the form takes it, with what all candidates would work out again done once."""
+        if isinstance(self._planned.model, CaffeModel):
+            return layer  # its pair is made of the integers
+        return _fast_to_load(layer) if self._deploys else _in_float(layer)
 
 
 def _fast_to_load(layer: QuantizedLayer) -> QuantizedLayer:

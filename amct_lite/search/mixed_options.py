@@ -190,7 +190,13 @@ class _OptionBuilder:
         if len(plans) < len(group):
             return []
         records = make_records(self._model, plans, self._statistics)
-        fitter = WeightFitter(self._model, self._node_of, self._pairs_of(plans), self._folds_of(plans))
+        grids = {name: _grid_of(record) for name, record in records.items()}
+        fitter = WeightFitter(
+            self._model,
+            self._node_of,
+            lambda layer: self._input_pairs(layer, grids[layer.name]),
+            lambda layer: self._folds_with(layer, grids[layer.name]),
+        )
         found = []
         for plan in plans:
             tied = [other for other in plans if other is not plan]
@@ -203,15 +209,6 @@ class _OptionBuilder:
 
     def _node_of(self, layer: Layer) -> Any:
         return self._nodes[layer.node_name]
-
-    def _pairs_of(self, plans: Sequence[LayerPlan]) -> Callable[[Layer], Iterator[tuple[Array, Array]]]:
-        records = make_records(self._model, plans, self._statistics)
-
-        return lambda layer: self._input_pairs(layer, _grid_of(records[layer.name]))
-
-    def _folds_of(self, plans: Sequence[LayerPlan]) -> Callable[[Layer], Folds]:
-        records = make_records(self._model, plans, self._statistics)
-        return lambda layer: self._folds_with(layer, _grid_of(records[layer.name]))
 
     def _input_pairs(self, layer: Layer, grid: Grid | None) -> Iterator[tuple[Array, Array]]:
         for values in self._stream.tensor(layer.activation):

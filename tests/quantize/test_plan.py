@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from amct_lite.errors import ConfigError
-from amct_lite.files.config import ArqParams, FloatWeightParams, NuqParams, QuantConfig
+from amct_lite.files.config import ArqParams, FloatWeightParams, LayerConfig, NuqParams, QuantConfig
 from amct_lite.files.target import load_target
 from amct_lite.quantize.default_config import default_config
 from amct_lite.quantize.layer_plan import LayerPlan
@@ -267,3 +267,12 @@ def test_layers_that_share_a_weight_may_differ_in_their_activations() -> None:
     layers = [conv("a", tied_with=("b",)), conv("b", tied_with=("a",))]
     plans = plan(layers, a={}, b={"activation_quant_params": {"act_algo": "minmax"}})
     assert all(found.config is not None for found in plans.values())
+
+
+@pytest.mark.parametrize(("columns", "fits"), [(6144, True), (6145, False)])
+def test_auto_rounding_leaves_weights_alone_whose_moments_would_be_too_large(columns, fits):
+    layer = Layer("fc", "MatMul", LayerKind.INNER_PRODUCT, "x", 0, 1, "y", "w", 1, (columns, 10), 1)
+    config = LayerConfig(weight_quant_params=ArqParams(rounding="auto"))
+    assert LayerPlan(layer, config).prefers_samples is fits
+    asked = LayerConfig(weight_quant_params=ArqParams(rounding="gptq"))
+    assert LayerPlan(layer, asked).needs_samples, "what is asked for by name is done"
