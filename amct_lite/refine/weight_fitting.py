@@ -41,6 +41,8 @@ InputPairs = Callable[[Layer], Iterator[tuple[Array, Array]]]
 Folds = tuple[SecondMoments, ...]
 """The moments of a layer's inputs, by halves of the samples."""
 
+# Weights of 8 bits lose so little that the fit to the quantized inputs has to be held against other samples; at 4 bits
+# a ridge chosen in this way gave SqueezeNet 1.1 a KL of 0.0858 instead of 0.0796, on both halves of the photos.
 # Weights of 8 bits: 0.03, 0.1 and 0.3 gave KL 0.0039, 0.0036, 0.0039 on SqueezeNet 1.1 at 8 bits, and the two
 # halves of the photos order them differently: anything in between will do.
 INT8_DAMPING = 0.1
@@ -134,9 +136,10 @@ class WeightFitter:
                 everywhere = [folds, *(self._folds_of(one.layer) for one in tied)]
                 halves = shared_moments(own, everywhere, centred=self._takes_bias(plan.layer))
                 targets = mean_of(halves)
-                target = asymmetric_target(own, targets, held_out_damping(own, halves))
-                least = INT8_DAMPING if params.num_bits == 8 else 0.0
-                quadratic = damped(targets.quadratic, max(targets.damping, least))
+                fine = params.num_bits == 8
+                ridge = held_out_damping(own, halves) if fine else targets.damping
+                target = asymmetric_target(own, targets, ridge)
+                quadratic = damped(targets.quadratic, max(targets.damping, INT8_DAMPING if fine else 0.0))
                 self._uniform[weight] = fit_uniform_rows(target, quadratic, params, channel_wise=scales.size > 1)
         return self._uniform[weight]
 
