@@ -66,7 +66,7 @@ def mistakes(tmp_path: Path):
         ('{"c":{"quant_enabled":true}}', "$.c.quant_enabled: Unknown parameter 'quant_enabled'. Did you mean"),
         (
             '{"c":{"x":true}}',
-            "Known here: activation_quant_params, dmq_balancer_param, quant_enable, weight_quant_params.",
+            "Known here: activation_quant_params, dmq_balancer_param, quant_enable, search_space, weight_quant_params.",
         ),
         ('{"c":[1]}', "$.c: 'c' is neither a parameter nor a layer's object. Got [1] instead."),
         ('{"/a.0/Conv":{"x":1}}', "$['/a.0/Conv'].x: Unknown parameter 'x'."),
