@@ -42,6 +42,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import amct_lite as amct
 from amct_lite.quantize.planned_graph import open_graph
+from amct_lite.search.accuracy_test import NuqTest
 from amct_lite.search.auto_nuq import calibrate_auto_nuq, problem_of
 from amct_lite.search.candidates import CandidateWriter
 from amct_lite.search.choices import Choice, Unit
@@ -109,8 +110,8 @@ def open_problem(model: Path, batches: Sequence[Any], folder: Path) -> NuqProble
     config = folder / "config.json"
     amct.create_quant_config(config, model, batch_num=len(batches), target="onnxruntime")
     planned = open_graph(config, model, None, folder / "record.txt")
-    evaluator = amct.AutoNuqEvaluatorBase()  # there is data, so nothing runs through it
-    return problem_of(calibrate_auto_nuq(planned, evaluator, batches, auto_nuq_files(folder, model.stem)))
+    test = NuqTest(amct.AutoNuqEvaluatorBase())  # there is data, so nothing runs through it
+    return problem_of(calibrate_auto_nuq(planned, test, batches, auto_nuq_files(folder, model.stem)))
 
 
 def run_each(problem: NuqProblem, choices: Sequence[Choice], batches: Sequence[Any], *, reuse: bool) -> list[Any]:

@@ -154,7 +154,7 @@ class Bench:
         config_file.write_text(json.dumps(config))
         planned = open_graph(config_file, self._network.model_file, None, self._folder / "record.txt")
         files = auto_nuq_files(self._folder, self._network.model_file.stem)
-        return problem_of(calibrate_auto_nuq(planned, self._test.evaluator, batches, files))
+        return problem_of(calibrate_auto_nuq(planned, self._test, batches, files))
 
 
 def _with_float_inputs(block: dict[str, Any]) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
@@ -34,7 +33,6 @@ from amct_lite.types import Layer
 __all__ = ["BitOption", "allocate_bits", "bit_options"]
 
 Progress = Callable[[int, int], None]
-Outputs = Sequence[npt.NDArray[Any]]
 
 MAX_BITS = 8
 WIDER = 3

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from amct_lite.calibration.feeds import input_specs, too_few_batches
+from amct_lite.calibration.feeds import too_few_batches
 from amct_lite.calibration.reuse import sweep_or_reuse
 from amct_lite.calibration.statistics import Statistics
 from amct_lite.calibration.sweep import sweep
 from amct_lite.errors import CalibrationError
 from amct_lite.files.record import LayerRecord
-from amct_lite.graph.runtime import create_session
 from amct_lite.quantize.balancing import balance, balanced_tensors
 from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import PlannedGraph
@@ -72,7 +71,7 @@ def find_records(
 
     keeper = None
     if batches is not None and (refined or range_groups(graph.plans)):
-        keeper = SampleKeeper(input_specs(create_session(graph.model.ir, sess_options=sess_options)))
+        keeper = SampleKeeper.of_model(graph.model.ir, sess_options=sess_options)
     given: Iterable[Any] = () if batches is None else batches
     watched = given if keeper is None else keeper.watch(given, batch_num)
     by_channel = balanced_tensors(graph.plans)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from amct_lite.calibration.feeds import input_specs
 from amct_lite.codebook.specification import Refine
 from amct_lite.errors import ConfigError, ParameterError
 from amct_lite.export.save import Saved, save_quantized
@@ -14,7 +13,6 @@ from amct_lite.files.config_file import write_config
 from amct_lite.files.record import LayerRecord, write_record
 from amct_lite.files.target import load_target
 from amct_lite.graph.model import Model
-from amct_lite.graph.runtime import create_session
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
@@ -176,7 +174,7 @@ def _widths(
 ) -> dict[str, int]:
     """Layer name -> bits of its codes, so that all codes, tables and scales take `bits` a weight on average."""
     assert held is not None
-    keeper = SampleKeeper(input_specs(create_session(model.ir, sess_options=sess_options)))
+    keeper = SampleKeeper.of_model(model.ir, sess_options=sess_options)
     for _ in keeper.watch(held, len(held)):
         pass
 

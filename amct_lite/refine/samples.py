@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
-from amct_lite.calibration.feeds import InputSpec, to_feed
+from amct_lite.calibration.feeds import InputSpec, input_specs, to_feed
 from amct_lite.errors import CalibrationError
+from amct_lite.graph.runtime import create_session
 
 __all__ = ["MAX_SAMPLES", "Feed", "SampleKeeper"]
 
@@ -33,6 +35,17 @@ class SampleKeeper:
         self._number = 0
         # Inputs with a fixed first size can only be run in batches of that size.
         self._divisible = all(spec.shape is not None and spec.shape[:1] in ((None,), (1,)) for spec in specs)
+
+    @classmethod
+    def of_model(cls, model: ir.Model, max_samples: int = MAX_SAMPLES, *, sess_options: Any = None) -> "SampleKeeper":
+        """What keeps samples of a model's inputs.
+
+        Args:
+            model: The float model.
+            max_samples: How many.
+            sess_options: The user's onnxruntime.SessionOptions.
+        """
+        return cls(input_specs(create_session(model, sess_options=sess_options)), max_samples)
 
     def watch(self, batches: Iterable[Any], batch_num: int) -> Iterator[Any]:
         """The same batches, at most `batch_num` of them, kept as they pass.

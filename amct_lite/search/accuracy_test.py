@@ -20,9 +20,15 @@ class AccuracyTest(Protocol):
 
     Attributes:
         verdict_method: The evaluator's own name of `accepts`, for messages.
+        calibrating_method: Its name of `calibrate`.
     """
 
     verdict_method: ClassVar[str]
+    calibrating_method: ClassVar[str]
+
+    def calibrate(self, files: ModelFiles, batch_num: int) -> None:
+        """Run a calibration model over some batches, in the user's code."""
+        ...
 
     def measure(self, files: ModelFiles) -> float:
         """The metric of a model on disk; exceptions of the user's code pass through."""
@@ -42,18 +48,20 @@ class NuqTest:
     """An `AutoNuqEvaluatorBase` as an `AccuracyTest`."""
 
     verdict_method: ClassVar[str] = "is_satisfied"
+    calibrating_method: ClassVar[str] = "eval_model"
     evaluator: AutoNuqEvaluatorBase
 
     def calibrate(self, files: ModelFiles, batch_num: int) -> None:
-        """Run a calibration model."""
-        weights = None if files.weights is None else str(files.weights)
-        self.evaluator.eval_model(str(files.model), weights, batch_num)
+        """See `AccuracyTest`."""
+        self._eval_model(files, batch_num)
 
     def measure(self, files: ModelFiles) -> float:
         """See `AccuracyTest`."""
+        return checked_metric(self._eval_model(files, self.evaluator.evaluate_batch_num), "eval_model")
+
+    def _eval_model(self, files: ModelFiles, batch_num: int) -> Any:
         weights = None if files.weights is None else str(files.weights)
-        metric = self.evaluator.eval_model(str(files.model), weights, self.evaluator.evaluate_batch_num)
-        return checked_metric(metric, "eval_model")
+        return self.evaluator.eval_model(str(files.model), weights, batch_num)
 
     def accepts(self, original_metric: float, metric: float) -> bool:
         """See `AccuracyTest`."""
@@ -69,12 +77,17 @@ class CalibrationTest:
     """An `AutoCalibrationEvaluatorBase` as an `AccuracyTest`."""
 
     verdict_method: ClassVar[str] = "metric_eval"
+    calibrating_method: ClassVar[str] = "calibration"
     evaluator: AutoCalibrationEvaluatorBase
+
+    def calibrate(self, files: ModelFiles, batch_num: int) -> None:
+        """See `AccuracyTest`; the user's method knows its number of batches itself."""
+        del batch_num
+        self.evaluator.calibration(*_given(files))
 
     def measure(self, files: ModelFiles) -> float:
         """See `AccuracyTest`."""
-        weights = () if files.weights is None else (str(files.weights),)
-        return checked_metric(self.evaluator.evaluate(str(files.model), *weights), "evaluate")
+        return checked_metric(self.evaluator.evaluate(*_given(files)), "evaluate")
 
     def accepts(self, original_metric: float, metric: float) -> bool:
         """See `AccuracyTest`."""
@@ -91,6 +104,11 @@ class CalibrationTest:
     def fingerprint(self) -> str:
         """See `AccuracyTest`."""
         return self.evaluator.fingerprint()
+
+
+def _given(files: ModelFiles) -> tuple[str, ...]:
+    """The arguments of AMCT's methods: the model's file, and for a Caffe network its weights."""
+    return (str(files.model),) if files.weights is None else (str(files.model), str(files.weights))
 
 
 def require_methods(evaluator: Any, methods: Sequence[str], *, where: str, base: str) -> None:

@@ -4,12 +4,11 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from amct_lite.calibration.feeds import input_specs
 from amct_lite.calibration.kept_batches import MAX_KEPT_SAMPLES, load_batches
 from amct_lite.calibration.statistics import statistics_digest
 from amct_lite.errors import EvaluatorError, ParameterError
@@ -17,13 +16,12 @@ from amct_lite.files.atomic import write_text_atomically
 from amct_lite.files.journal import Journal
 from amct_lite.files.json_document import dump_json
 from amct_lite.graph.opening import is_caffe
-from amct_lite.graph.runtime import create_session
 from amct_lite.progress import SearchProgress
 from amct_lite.quantize.balancing import balance
 from amct_lite.quantize.planned_graph import open_graph
 from amct_lite.refine.samples import SampleKeeper
 from amct_lite.search.accuracy_test import AccuracyTest, CalibrationTest, NuqTest, require_methods
-from amct_lite.search.calibration import RunModel, calibrate_for_search, refuse_refinement
+from amct_lite.search.calibration import calibrate_for_search, refuse_refinement
 from amct_lite.search.choices import Choice
 from amct_lite.search.config_problem import search_keys
 from amct_lite.search.factor_store import FactorStore
@@ -63,21 +61,20 @@ def run_auto_calibration(
     """See `amct_lite.auto_calibration.accuracy_based_auto_calibration`."""
     _check_files(model_file, weights_file)
     ranked_by = _check_names(options.strategy, sensitivity)
-    evaluator = _adapt(model_evaluator, has_weights=weights_file is not None)
+    test = _adapt(model_evaluator, has_weights=weights_file is not None)
     deadline = None if options.max_seconds is None else time.monotonic() + options.max_seconds
     planned = open_graph(config_file, model_file, weights_file, record_file)
     refuse_refinement(planned)
     files = auto_calibration_files(Path(save_dir), planned.model.path.stem)
     files.folder.mkdir(parents=True, exist_ok=True)
-    samples = SampleKeeper(input_specs(create_session(planned.model.ir)), MAX_KEPT_SAMPLES)
+    samples = SampleKeeper.of_model(planned.model.ir, MAX_KEPT_SAMPLES)
     batch_num = planned.config.batch_num
     statistics = calibrate_for_search(
         planned,
         planned.observed_layers,
         None if calibration_data is None else samples.watch(calibration_data, batch_num),
         files,
-        evaluator.calibration(batch_num),
-        method=evaluator.calibrating_method,
+        test,
         verb=VERB,
     )
     if calibration_data is None and files.samples is not None and files.samples.exists():
@@ -94,9 +91,9 @@ def run_auto_calibration(
     everything: Choice = (0,) * len(units)
     task = StrategyTask(units, frontier, objective, options.max_evaluations - 1, problem.quantizes)
     strategy = _strategy(options.strategy, task, everything)
-    journal = Journal(files.journal, search_keys(problem, statistics_digest(statistics), evaluator.test.fingerprint()))
+    journal = Journal(files.journal, search_keys(problem, statistics_digest(statistics), test.fingerprint()))
     with SearchProgress(total=options.max_evaluations) as progress, problem.writer:
-        runner = TrialRunner(problem, evaluator.test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
+        runner = TrialRunner(problem, test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
         stop = runner.run(strategy)
     end = SearchEnd(problem, objective, strategy, runner, stop, frontier)
     whole = runner.trials.get(everything)
@@ -150,37 +147,17 @@ def _check_names(strategy: str | MakeStrategy, sensitivity: Any) -> Sensitivity:
     return sensitivity_of(sensitivity, Sensitivity.COSINE if strategy == BINARY_SEARCH else Sensitivity.RELATIVE_MSE)
 
 
-@dataclass(frozen=True)
-class _Evaluator:
-    """The user's evaluator, of whichever class.
-
-    Attributes:
-        test: Its accuracy test.
-        given: The user's object.
-        calibrating_method: The name of the method that runs a calibration model.
-    """
-
-    test: AccuracyTest
-    given: Any
-    calibrating_method: str
-
-    def calibration(self, batch_num: int) -> RunModel:
-        """What runs a calibration model."""
-        if isinstance(self.test, NuqTest):
-            return lambda model, weights: self.given.eval_model(model, weights, batch_num)
-        return lambda model, weights: self.given.calibration(*((model,) if weights is None else (model, weights)))
-
-
-def _adapt(evaluator: Any, *, has_weights: bool) -> _Evaluator:
+def _adapt(evaluator: Any, *, has_weights: bool) -> AccuracyTest:
+    """The user's evaluator, of whichever class, as a test."""
     where, base = f"'model_evaluator' parameter of {VERB}", "amct_lite.AutoCalibrationEvaluatorBase"
     if hasattr(evaluator, "eval_model") and not hasattr(evaluator, "metric_eval"):
         require_methods(evaluator, ("is_satisfied", "fingerprint"), where=where, base=base)
-        return _Evaluator(NuqTest(evaluator), evaluator, "eval_model")
+        return NuqTest(evaluator)
     require_methods(evaluator, ("calibration", "evaluate", "metric_eval", "fingerprint"), where=where, base=base)
     given = ("model_file", "weights_file") if has_weights else ("model_file",)
     for method in ("calibration", "evaluate"):
         _require_parameters(evaluator, method, given)
-    return _Evaluator(CalibrationTest(evaluator), evaluator, "calibration")
+    return CalibrationTest(evaluator)
 
 
 def _require_parameters(evaluator: Any, method: str, given: Sequence[str]) -> None:

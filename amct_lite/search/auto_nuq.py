@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from amct_lite.auto_nuq import AutoNuqEvaluatorBase
-from amct_lite.calibration.feeds import input_specs
 from amct_lite.errors import CalibrationError
 from amct_lite.files.config import AutoNuqOptions
 from amct_lite.files.journal import Journal
-from amct_lite.graph.runtime import create_session
 from amct_lite.progress import SearchProgress, step_progress
 from amct_lite.quantize.balancing import balance
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.refine.samples import SampleKeeper
-from amct_lite.search.accuracy_test import NuqTest, require_methods
+from amct_lite.search.accuracy_test import AccuracyTest, NuqTest, require_methods
 from amct_lite.search.calibration import (
     SearchCalibration,
     calibrate_for_search,
@@ -64,13 +62,13 @@ def run_auto_nuq(
     deadline = None if options.max_seconds is None else time.monotonic() + options.max_seconds
     planned = open_graph(config_file, model_file, weights_file, scale_offset_record_file)
     files = auto_nuq_files(Path(save_dir), planned.model.path.stem)
-    calibration = calibrate_auto_nuq(planned, nuq_evaluator, calibration_data, files)
+    test = NuqTest(nuq_evaluator)
+    calibration = calibrate_auto_nuq(planned, test, calibration_data, files)
     problem = problem_of(calibration)
     frontier = problem.frontier()
     objective = options.objective_for(problem.units)
     task = StrategyTask(problem.units, frontier, objective, options.max_evaluations - 1, problem.quantizes)
     strategy = make_strategy(options.strategy, task)
-    test = NuqTest(nuq_evaluator)
     journal = Journal(files.journal, search_keys(problem, calibration.digest, test.fingerprint()))
     with SearchProgress(total=options.max_evaluations) as progress, problem.writer:
         runner = TrialRunner(problem, test, journal, jobs=options.jobs, deadline=deadline, progress=progress)
@@ -81,7 +79,7 @@ def run_auto_nuq(
 
 def calibrate_auto_nuq(
     planned: PlannedGraph,
-    evaluator: AutoNuqEvaluatorBase,
+    test: AccuracyTest,
     data: Iterable[Any] | None,
     files: SearchFiles,
 ) -> SearchCalibration:
@@ -99,15 +97,14 @@ def calibrate_auto_nuq(
         )
     refuse_refinement(planned)
     files.folder.mkdir(parents=True, exist_ok=True)
-    keeper = SampleKeeper(input_specs(create_session(planned.model.ir)), MAX_SAMPLES) if mixed else None
+    keeper = SampleKeeper.of_model(planned.model.ir, MAX_SAMPLES) if mixed else None
     batch_num = planned.config.batch_num
     statistics = calibrate_for_search(
         planned,
         observed_between_too(planned),
         data if keeper is None or data is None else keeper.watch(data, batch_num),
         files,
-        lambda model, weights: evaluator.eval_model(model, weights, batch_num),
-        method="eval_model",
+        test,
         verb="auto_nuq",
     )
     return SearchCalibration(*balance(planned, statistics), () if keeper is None else tuple(keeper.feeds))

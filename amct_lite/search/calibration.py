@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,17 @@ from amct_lite.calibration.reuse import load_for_layers
 from amct_lite.calibration.statistics import Statistics, statistics_digest
 from amct_lite.calibration.sweep import sweep
 from amct_lite.errors import ConfigError, EvaluatorError
+from amct_lite.export.save import ModelFiles
 from amct_lite.progress import sweep_progress
 from amct_lite.quantize.balancing import balanced_tensors
 from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.refine.samples import Feed
+from amct_lite.search.accuracy_test import AccuracyTest
 from amct_lite.search.search_files import SearchFiles
 from amct_lite.types import Layer
 
 __all__ = ["SearchCalibration", "calibrate_for_search", "observed_between_too", "refuse_refinement"]
-
-RunModel = Callable[[str, str | None], object]
-"""The evaluator's own run over a model file and, for a Caffe network, its weights."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,8 @@ def calibrate_for_search(
     layers: Sequence[Layer],
     data: Iterable[Any] | None,
     files: SearchFiles,
-    run: RunModel,
+    test: AccuracyTest,
     *,
-    method: str,
     verb: str,
 ) -> Statistics:
     """Observe the layers' inputs once.
@@ -101,8 +99,7 @@ def calibrate_for_search(
         layers: The layers to observe.
         data: Batches; None lets the evaluator run a calibration model.
         files: Where that run's statistics and samples are kept, so that a search that is started again needs none.
-        run: The evaluator's method.
-        method: Its name, for messages.
+        test: The evaluator.
         verb: The function that the user called, for messages.
 
     Raises:
@@ -115,8 +112,9 @@ def calibrate_for_search(
         with sweep_progress(batch_num) as progress:
             return sweep(planned.model, layers, data, batch_num, by_channel=by_channel, progress=progress)
     if not files.statistics.exists():
-        _let_run(planned, files, run)
+        _let_run(planned, files, test)
     if not files.statistics.exists():
+        method = test.calibrating_method
         raise EvaluatorError(
             f"{method} ran, but did not calibrate over batch_num = {batch_num} batches.",
             remedy=f"Let {method} run the model through amct_lite.InferenceSession (or amct_lite.pycaffe) for batch_num"
@@ -125,11 +123,11 @@ def calibrate_for_search(
     return load_for_layers(files.statistics, planned.model, layers, batch_num, by_channel=by_channel)
 
 
-def _let_run(planned: PlannedGraph, files: SearchFiles, run: RunModel) -> None:
+def _let_run(planned: PlannedGraph, files: SearchFiles, test: AccuracyTest) -> None:
     with tempfile.TemporaryDirectory(prefix="amct_lite_calibration_") as scratch:
         source = planned.model
         model = Path(scratch) / f"calibration_model{source.path.suffix}"
         weights = None if source.weights_path is None else model.with_suffix(source.weights_path.suffix)
         task = calibration_task(planned, statistics_file=files.statistics, samples_file=files.samples)
         write_calibration_model(source, task, model, weights)
-        run(str(model), None if weights is None else str(weights))
+        test.calibrate(ModelFiles(model, weights), planned.config.batch_num)

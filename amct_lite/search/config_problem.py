@@ -4,6 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -85,9 +86,15 @@ class ConfigProblem(ABC):
         """Each layer's block of that config."""
 
     def plans_and_records(self, config: QuantConfig) -> tuple[tuple[LayerPlan, ...], dict[str, LayerRecord]]:
-        """The plans of a config, and their factors."""
+        """The plans of a config's layers, and the factors of these and of what is quantized between them."""
         plans = make_plan(self.model.layers, config, self.planned.target)
-        return plans, self._store.records(plans)
+        # A float layer can leave a tensor between others that calibration, with all of them quantized, had no need of.
+        between = replace(self.planned, config=config, plans=plans).tensor_plans
+        return plans, self._store.records([*plans, *(plan for plan in between if self.has_seen(plan))])
+
+    @abstractmethod
+    def has_seen(self, between: LayerPlan) -> bool:
+        """Whether calibration knows enough of a tensor between layers for it to be quantized."""
 
 
 def config_key(config: QuantConfig) -> str:

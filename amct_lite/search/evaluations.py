@@ -98,10 +98,7 @@ class Evaluations(AbstractContextManager["Evaluations"]):
     def _measure_here(self, models: Mapping[str, Write]) -> Iterator[Measured]:
         for key, write in models.items():
             with tempfile.TemporaryDirectory(prefix="amct_lite_trial_", ignore_cleanup_errors=True) as folder:
-                files = write(Path(folder))
-                start = time.monotonic()
-                metric = self._test.measure(files)
-                measured = Measured(key, metric, time.monotonic() - start)
+                measured = _timed(self._test, key, write(Path(folder)))
             yield measured
 
     def _measure_by_workers(self, packed: dict[str, "_Packed"]) -> Iterator[Measured]:

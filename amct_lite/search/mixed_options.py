@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from amct_lite.calibration.statistics import Statistics
-from amct_lite.codebook.entropy import entropy_bits
 from amct_lite.codebook.least_squares import output_power
 from amct_lite.codebook.second_moments import mean_of
 from amct_lite.errors import ConfigError
@@ -38,6 +37,7 @@ from amct_lite.refine.weight_fitting import Folds, WeightFitter
 from amct_lite.search.choices import Option, Unit, efficient_options
 from amct_lite.search.factor_store import FactorStore
 from amct_lite.search.option_names import FLOAT, layer_config, technique
+from amct_lite.search.options import coded_weight_bytes
 from amct_lite.types import Grid, Layer
 from amct_lite.uniform.grid import dequantize, quantize
 
@@ -100,7 +100,7 @@ def build_mixed_units(
     worker = _OptionBuilder(planned, statistics, feeds)
     groups: dict[str, list[LayerPlan]] = {}
     for plan in planned.plans:
-        if plan.config is not None and plan.layer.weight is not None and worker.offered(plan):
+        if plan.layer.weight is not None and worker.offered.get(plan.layer.name):
             groups.setdefault(plan.layer.weight, []).append(plan)
     units = []
     for number, group in enumerate(groups.values()):
@@ -111,6 +111,13 @@ def build_mixed_units(
 
 
 class _OptionBuilder:
+    """Works options out, weight by weight.
+
+    Attributes:
+        store: The factors of those that were worked out.
+        offered: Layer -> the options that it may have.
+    """
+
     def __init__(self, planned: PlannedGraph, statistics: Statistics, feeds: Sequence[Feed]) -> None:
         self.store = MixedStore(FactorStore(planned.model, statistics))
         self._planned, self._statistics = planned, statistics
@@ -119,32 +126,21 @@ class _OptionBuilder:
         self._nodes = {node.name: node for node in self._model.ir.graph}
         self._stream = Stream(self._model.ir, feeds)
         self._change = OutputChange(self._model, feeds, max_samples=COMPARED_SAMPLES)
+        self.offered = {
+            plan.layer.name: self._offered(plan)
+            for plan in planned.plans
+            if plan.config is not None and plan.layer.weight is not None
+        }
         self._plans = {name: self._plans_under(name) for name in self._all_names()}
         self._folds: dict[tuple[str, Grid | None], Folds] = {}
-
-    def offered(self, plan: LayerPlan) -> list[str]:
-        """The options that the config offers a layer and the target allows."""
-        block = self._blocks[plan.layer.name]
-        names = block.search_space or self._planned.config.search_space or []
-        allowed = []
-        for name in dict.fromkeys(names):
-            needed = technique(name)
-            if needed is None or self._planned.target.refusal(plan.layer, needed) is None:
-                allowed.append(name)
-        if names and not allowed:
-            raise ConfigError(
-                f"The target {self._planned.target.name!r} allows none of {', '.join(names)}.",
-                layer=plan.layer.name,
-                remedy='Add "int8" or "float" to its search_space, or set another target.',
-            )
-        return allowed
 
     def unit(self, group: Sequence[LayerPlan]) -> Unit:
         """The unit of one weight, whose factors go to the store."""
         layer = group[0].layer
         self._stream.advance(layer.name)
         self._folds.clear()
-        shared = [name for name in self.offered(group[0]) if all(name in self.offered(plan) for plan in group)]
+        offered = [self.offered[plan.layer.name] for plan in group]
+        shared = [name for name in offered[0] if all(name in names for names in offered)]
         quantized = {name: found for name in shared if name != FLOAT and (found := self._quantized(group, name))}
         share = self._shown_share(layer, quantized)
         options = [
@@ -165,6 +161,23 @@ class _OptionBuilder:
         kept = efficient_options(options)
         return Unit(f"weight of {', '.join(names)}", "weight", names, kept, uniform_bytes, layer.num_weights)
 
+    def _offered(self, plan: LayerPlan) -> list[str]:
+        """The options that the config offers a layer and the target allows."""
+        block = self._blocks[plan.layer.name]
+        names = block.search_space or self._planned.config.search_space or []
+        allowed = []
+        for name in dict.fromkeys(names):
+            needed = technique(name)
+            if needed is None or self._planned.target.refusal(plan.layer, needed) is None:
+                allowed.append(name)
+        if names and not allowed:
+            raise ConfigError(
+                f"The target {self._planned.target.name!r} allows none of {', '.join(names)}.",
+                layer=plan.layer.name,
+                remedy='Add "int8" or "float" to its search_space, or set another target.',
+            )
+        return allowed
+
     def _all_names(self) -> list[str]:
         spaces = [self._planned.config.search_space or [], *(b.search_space or [] for b in self._blocks.values())]
         return [name for name in dict.fromkeys(name for space in spaces for name in space) if name != FLOAT]
@@ -173,7 +186,7 @@ class _OptionBuilder:
         """Layer -> its plan under an option, for those that are offered it and would be smaller with it."""
         blocks = {}
         for plan in self._planned.plans:
-            if plan.config is None or plan.layer.weight is None or name not in self.offered(plan):
+            if name not in self.offered.get(plan.layer.name, ()):
                 continue
             block = layer_config(self._blocks[plan.layer.name], plan, "weight", name)
             blocks[plan.layer.name] = block.model_dump(exclude_none=True)
@@ -253,9 +266,7 @@ class _OptionBuilder:
     def _size_bytes(self, quantized: QuantizedLayer) -> int:
         if self._planned.target.deploy_form == "qdq":
             return stored_weight_bytes(quantized, Storage.PACKED)
-        assert quantized.weight is not None
-        entropy = entropy_bits(quantized.weight)
-        return int(np.ceil(quantized.layer.num_weights * entropy / 8)) + 4 * quantized.scale_w.size
+        return coded_weight_bytes(quantized)
 
 
 def _grid_of(record: LayerRecord) -> Grid | None:

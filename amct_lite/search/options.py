@@ -15,12 +15,13 @@ from amct_lite.quantize.apply_record import quantize_layer
 from amct_lite.quantize.factors import activation_grid, activation_levels
 from amct_lite.quantize.importance import weight_importance
 from amct_lite.quantize.layer_plan import LayerPlan
+from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.search.choices import Option, Unit, efficient_options
 from amct_lite.search.factor_store import FactorStore
-from amct_lite.search.option_names import weight_params
+from amct_lite.search.option_names import FLOAT, INT8, NUQ, weight_params
 from amct_lite.types import FloatArray, Technique
 
-__all__ = ["build_units", "relative_error"]
+__all__ = ["build_units", "coded_weight_bytes", "relative_error"]
 
 
 def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> list[Unit]:
@@ -48,9 +49,9 @@ def build_units(plans: Sequence[LayerPlan], store: FactorStore, target: Target, 
 
 def _weight_unit(group: Sequence[LayerPlan], store: FactorStore, target: Target, options: AutoNuqOptions) -> Unit:
     clusterable = all(target.refusal(plan.layer, Technique.NUQ) is None for plan in group)
-    uniform = _weight_option(group, store, "int8")
-    clustered = [_weight_option(group, store, f"nuq{n}") for n in sorted(set(options.num_steps)) if clusterable]
-    in_float = Option("float", 4 * group[0].layer.num_weights, 0.0)
+    uniform = _weight_option(group, store, INT8)
+    clustered = [_weight_option(group, store, f"{NUQ}{n}") for n in sorted(set(options.num_steps)) if clusterable]
+    in_float = Option(FLOAT, 4 * group[0].layer.num_weights, 0.0)
     names = tuple(plan.layer.name for plan in group)
     efficient = efficient_options([uniform, *clustered, in_float])
     return Unit(
@@ -68,9 +69,6 @@ def _weight_option(group: Sequence[LayerPlan], store: FactorStore, name: str) ->
     layer = group[0].layer
     assert layer.weight is not None
     quantized = quantize_layer(store.model, layer, records[layer.name])
-    assert quantized.weight is not None
-    entropy = entropy_bits(quantized.weight)
-    size = int(np.ceil(layer.num_weights * entropy / 8)) + 4 * quantized.scale_w.size
     weight = store.model.weight(layer.weight)
     # Layers that share a weight each feel its error.
     error = sum(
@@ -81,7 +79,14 @@ def _weight_option(group: Sequence[LayerPlan], store: FactorStore, name: str) ->
         )
         for p in group
     )
-    return Option(name, size, error)
+    return Option(name, coded_weight_bytes(quantized), error)
+
+
+def coded_weight_bytes(quantized: QuantizedLayer) -> int:
+    """What an int8 weight takes after ideal lossless coding, and its scales."""
+    assert quantized.weight is not None
+    coded_bits = quantized.layer.num_weights * entropy_bits(quantized.weight)
+    return int(np.ceil(coded_bits / 8)) + 4 * quantized.scale_w.size
 
 
 def relative_error(weight: FloatArray, decoded: FloatArray, importance: FloatArray) -> float:
@@ -101,7 +106,7 @@ def _activation_unit(group: Sequence[LayerPlan], store: FactorStore, options: Au
     points = np.arange(grid.q_min, grid.q_max + 1)
     per_sample = float(counts.sum()) / max(store.statistics.samples, 1)
     signal = float(np.sum(counts * np.square(points - grid.offset, dtype=np.float64)))
-    uniform = Option("int8", _coded_bytes(counts, per_sample), 0.0)
+    uniform = Option(INT8, _coded_bytes(counts, per_sample), 0.0)
     clustered = []
     for ratio in sorted(set(options.target_compression_ratio)):
         params = asked.model_copy(update={"target_compression_ratio": ratio})

@@ -1,13 +1,11 @@
 """The space of `accuracy_based_auto_calibration`: each layer as the config quantizes it, or rolled back to float."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from amct_lite.calibration.statistics import Statistics
-from amct_lite.files.config import ArqParams, FloatActivationParams, LayerConfig, NuqParams, QuantConfig
+from amct_lite.files.config import ArqParams, FloatActivationParams, LayerConfig, NuqParams
 from amct_lite.files.record import LayerRecord
 from amct_lite.quantize.layer_plan import LayerPlan
-from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.search.choices import Choice, Option, Unit
 from amct_lite.search.config_problem import ConfigProblem
@@ -52,13 +50,9 @@ class RollBackProblem(ConfigProblem):
         off = {name: blocks[name].model_copy(update={"quant_enable": False}) for name in self.rolled_back(choice)}
         return {**blocks, **off}
 
-    def plans_and_records(self, config: QuantConfig) -> tuple[tuple[LayerPlan, ...], dict[str, LayerRecord]]:
-        """The plans of a config, and the factors of layers and of what is quantized between them."""
-        plans = make_plan(self.model.layers, config, self.planned.target)
-        between = replace(self.planned, config=config, plans=plans).tensor_plans
-        # Where a layer in float makes a new place for a quantizer, calibration has not looked: it stays without.
-        known = [plan for plan in between if plan.layer.name in self._between]
-        return plans, self._store.records([*plans, *known])
+    def has_seen(self, between: LayerPlan) -> bool:
+        """See `ConfigProblem`; a new place for a quantizer, which a layer in float makes, stays without."""
+        return between.layer.name in self._between
 
 
 def roll_back_units(plans: Sequence[LayerPlan], store: FactorStore, errors: Mapping[str, float]) -> list[Unit]:
