@@ -23,7 +23,7 @@ from amct_lite.files.config import (
 )
 from amct_lite.files.json_document import dump_json, json_path, read_json_object
 
-__all__ = ["config_schema", "read_config", "write_config"]
+__all__ = ["config_schema", "describe_mistakes", "read_config", "write_config"]
 
 _ALGORITHM_KEYS = {"activation_quant_params": "act_algo", "weight_quant_params": "wts_algo"}
 _BRANCHES: dict[str, dict[str, type[BaseModel]]] = {
@@ -54,8 +54,7 @@ def read_config(path: Path) -> QuantConfig:
     try:
         return QuantConfig.model_validate(document)
     except ValidationError as error:
-        mistakes = [_describe(dict(item)) for item in error.errors(include_url=False)]
-        listed = "\n".join(f"  {mistake}" for mistake in mistakes)
+        listed = "\n".join(f"  {mistake}" for mistake in describe_mistakes(error))
         raise ConfigError(
             f"The config file {path} is not valid:\n{listed}\n",
             remedy="Correct these places; docs/config.md lists every key with its range.",
@@ -71,6 +70,20 @@ def config_schema() -> dict[str, Any]:
     """The JSON schema of the config, as published in schemas/quant_config.schema.json."""
     schema = QuantConfig.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def describe_mistakes(error: ValidationError, block: str = "$") -> list[str]:
+    """Every mistake that pydantic found, each as a sentence with its place.
+
+    Args:
+        error: Of a QuantConfig; or of a LayerConfig, which some block of a file has become.
+        block: What to call that block, as the beginning of a place; "$" for a QuantConfig.
+    """
+    items: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
+    if block == "$":
+        return [_describe(item) for item in items]
+    described = [_describe({**item, "loc": ("block", *item["loc"])}) for item in items]
+    return [text.replace("$.block", block, 1) for text in described]
 
 
 def _describe(item: dict[str, Any]) -> str:
