@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from amct_lite.compression import Compressed, compress
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
+    from amct_lite.weight_compression import Candidates, candidates
 
 __all__ = [
     "AmctError",
     "AutoCalibrationEvaluatorBase",
     "AutoNuqEvaluatorBase",
+    "Candidates",
     "Compressed",
     "InferenceSession",
     "LayerTable",
@@ -33,6 +35,7 @@ __all__ = [
     "accuracy_based_auto_calibration",
     "auto_nuq",
     "calibrate",
+    "candidates",
     "compare",
     "compress",
     "create_quant_config",
@@ -43,11 +46,13 @@ __all__ = [
 ]
 
 _LOADED_AT_FIRST_USE = {
+    "Candidates": "amct_lite.weight_compression",
     "Compressed": "amct_lite.compression",
     "InferenceSession": "amct_lite.session",
     "LayerTable": "amct_lite.comparison",
     "SearchResult": "amct_lite.search.result",
     "calibrate": "amct_lite.api",
+    "candidates": "amct_lite.weight_compression",
     "compare": "amct_lite.comparison",
     "compress": "amct_lite.compression",
     "create_quant_config": "amct_lite.api",

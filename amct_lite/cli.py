@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from amct_lite.cli_amct import add_amct_commands
 from amct_lite.cli_inputs import read_batches
 from amct_lite.cli_options import BatchSizeOption, ConfigOption, ModelOption, RecordOption, WeightsOption
 from amct_lite.cli_output import print_error, print_table, show
@@ -193,6 +194,7 @@ def explain_ranges(
 
 
 add_search_commands(app)
+add_amct_commands(app)
 
 
 @app.command(epilog="Example: `amct-lite nuq net.onnx --bits 4 --data images.npz -o out`")

@@ -18,8 +18,8 @@ FLOORS = [
     {"running_calibration", "reuse"},
     {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
     {"learn"},
-    {"api", "common", "compression", "comparison", "cli_inputs", "cli_options", "cli_output"},
-    {"cli_search"},
+    {"api", "common", "compression", "comparison", "weight_compression", "cli_inputs", "cli_options", "cli_output"},
+    {"cli_search", "cli_amct"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
