@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from amct_lite.compression import Compressed, compress
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
+    from amct_lite.tensor_decompose import auto_decomposition
     from amct_lite.weight_compression import Candidates, candidates
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "SearchResult",
     "__version__",
     "accuracy_based_auto_calibration",
+    "auto_decomposition",
     "auto_nuq",
     "calibrate",
     "candidates",
@@ -51,6 +53,7 @@ _LOADED_AT_FIRST_USE = {
     "InferenceSession": "amct_lite.session",
     "LayerTable": "amct_lite.comparison",
     "SearchResult": "amct_lite.search.result",
+    "auto_decomposition": "amct_lite.tensor_decompose",
     "calibrate": "amct_lite.api",
     "candidates": "amct_lite.weight_compression",
     "compare": "amct_lite.comparison",
@@ -63,8 +66,14 @@ _LOADED_AT_FIRST_USE = {
 }
 
 
+# Modules that AMCT's scripts reach through the package, without an import of their own.
+_MODULES = ("tensor_decompose",)
+
+
 def __getattr__(name: str) -> Any:
     """Load a public name from its module at first use (PEP 562)."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _LOADED_AT_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LOADED_AT_FIRST_USE[name]), name)
