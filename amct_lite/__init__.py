@@ -15,9 +15,11 @@ from amct_lite.errors import AmctError
 from amct_lite.version import VERSION as __version__  # noqa: N811 - the name that tools look for
 
 if TYPE_CHECKING:
-    from amct_lite.api import calibrate, create_quant_config, explain_ranges, init, quantize_model, save_model
+    from amct_lite.api import calibrate, explain_ranges, init
     from amct_lite.comparison import LayerTable, compare
     from amct_lite.compression import Compressed, compress
+    from amct_lite.editions import create_quant_config, quantize_model, save_model
+    from amct_lite.observing_operators import AMCT_SO as AMCT_SO
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
 
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 _LOADED_AT_FIRST_USE = {
+    "AMCT_SO": "amct_lite.observing_operators",
     "Compressed": "amct_lite.compression",
     "InferenceSession": "amct_lite.session",
     "LayerTable": "amct_lite.comparison",
@@ -50,11 +53,11 @@ _LOADED_AT_FIRST_USE = {
     "calibrate": "amct_lite.api",
     "compare": "amct_lite.comparison",
     "compress": "amct_lite.compression",
-    "create_quant_config": "amct_lite.api",
+    "create_quant_config": "amct_lite.editions",
     "explain_ranges": "amct_lite.api",
     "init": "amct_lite.api",
-    "quantize_model": "amct_lite.api",
-    "save_model": "amct_lite.api",
+    "quantize_model": "amct_lite.editions",
+    "save_model": "amct_lite.editions",
 }
 
 

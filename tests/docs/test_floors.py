@@ -8,17 +8,18 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "amct_lite"
 
 FLOORS = [
-    {"version", "types", "errors", "progress", "workers", "caffe_layers"},
+    {"version", "types", "errors", "progress", "workers", "call_forms", "caffe_layers"},
     {"files", "uniform", "codebook"},
     {"graph", "caffe"},
     {"calibration"},
     {"quantize"},
     {"export"},
     {"refine", "diagnosis"},
-    {"running_calibration", "reuse"},
+    {"running_calibration", "observing_operators", "reuse"},
     {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
     {"learn"},
     {"api", "common", "compression", "comparison", "cli_inputs", "cli_options", "cli_output"},
+    {"editions"},
     {"cli_search"},
     {"cli"},
 ]
