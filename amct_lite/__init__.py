@@ -7,6 +7,7 @@ They are loaded at first use, so that `import amct_lite` stays fast.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from amct_lite.auto_calibration import AutoCalibrationEvaluatorBase, accuracy_based_auto_calibration
@@ -59,6 +60,10 @@ _LOADED_AT_FIRST_USE = {
     "quantize_model": "amct_lite.editions",
     "save_model": "amct_lite.editions",
 }
+
+
+if "AMCT_LOG_LEVEL" in os.environ or "AMCT_LOG_FILE_LEVEL" in os.environ:
+    importlib.import_module("amct_lite.logs").follow_environment()
 
 
 def __getattr__(name: str) -> Any:

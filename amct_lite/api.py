@@ -1,5 +1,6 @@
 """The AMCT verbs, each a few lines over the rooms."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
@@ -20,6 +21,8 @@ from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.refine.calibration import find_records
 
 __all__ = ["calibrate", "create_quant_config", "explain_ranges", "init", "quantize_model", "save_model"]
+
+_logger = logging.getLogger(__name__)
 
 StrPath = str | PathLike[str]
 
@@ -81,7 +84,10 @@ def create_quant_config(
         activation_offset=activation_offset,
         target_name=target,
     )
+    if Path(config_file).exists():
+        _logger.info("The file already exists at %s, and it will be overwritten by AMCT.", config_file)
     write_config(config, Path(config_file))
+    _logger.info("Generate config file:%s success!", config_file)
 
 
 def init(

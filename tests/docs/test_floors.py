@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "amct_lite"
 
 FLOORS = [
-    {"version", "types", "errors", "progress", "workers", "call_forms", "caffe_layers"},
+    {"version", "types", "errors", "progress", "workers", "call_forms", "logs", "caffe_layers"},
     {"files", "uniform", "codebook"},
     {"graph", "caffe"},
     {"calibration"},
