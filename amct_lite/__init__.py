@@ -7,6 +7,7 @@ They are loaded at first use, so that `import amct_lite` stays fast.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from amct_lite.auto_calibration import AutoCalibrationEvaluatorBase, accuracy_based_auto_calibration
@@ -15,9 +16,11 @@ from amct_lite.errors import AmctError
 from amct_lite.version import VERSION as __version__  # noqa: N811 - the name that tools look for
 
 if TYPE_CHECKING:
-    from amct_lite.api import calibrate, create_quant_config, explain_ranges, init, quantize_model, save_model
+    from amct_lite.api import calibrate, explain_ranges, init
     from amct_lite.comparison import LayerTable, compare
     from amct_lite.compression import Compressed, compress
+    from amct_lite.editions import create_quant_config, quantize_model, save_model
+    from amct_lite.observing_operators import AMCT_SO as AMCT_SO
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
     from amct_lite.tensor_decompose import auto_decomposition
@@ -48,6 +51,7 @@ __all__ = [
 ]
 
 _LOADED_AT_FIRST_USE = {
+    "AMCT_SO": "amct_lite.observing_operators",
     "Candidates": "amct_lite.weight_compression",
     "Compressed": "amct_lite.compression",
     "InferenceSession": "amct_lite.session",
@@ -58,16 +62,19 @@ _LOADED_AT_FIRST_USE = {
     "candidates": "amct_lite.weight_compression",
     "compare": "amct_lite.comparison",
     "compress": "amct_lite.compression",
-    "create_quant_config": "amct_lite.api",
+    "create_quant_config": "amct_lite.editions",
     "explain_ranges": "amct_lite.api",
     "init": "amct_lite.api",
-    "quantize_model": "amct_lite.api",
-    "save_model": "amct_lite.api",
+    "quantize_model": "amct_lite.editions",
+    "save_model": "amct_lite.editions",
 }
 
 
 # Modules that AMCT's scripts reach through the package, without an import of their own.
 _MODULES = ("tensor_decompose",)
+
+if "AMCT_LOG_LEVEL" in os.environ or "AMCT_LOG_FILE_LEVEL" in os.environ:
+    importlib.import_module("amct_lite.logs").follow_environment()
 
 
 def __getattr__(name: str) -> Any:

@@ -73,6 +73,7 @@ def make_records(
     records = {}
     for plan in enabled:
         name, grid = plan.layer.name, grids.get(plan.layer.name)
+        _logger.info("Use %d batch to do layer %s data calibration.", statistics.batches, name)
         found = weights.get(name, _NO_WEIGHT)
         records[name] = LayerRecord(
             scale_d=None if grid is None else grid.scale,
@@ -90,6 +91,7 @@ def make_records(
             tensor_balance_factor=model.balance_factors.get(name, ()),
             equalized=name in model.equalized_layers,
         )
+        _logger.info("Do layer %s data calibration succeeded!", name)
     return records
 
 

@@ -8,17 +8,18 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "amct_lite"
 
 FLOORS = [
-    {"version", "types", "errors", "progress", "workers", "caffe_layers"},
+    {"version", "types", "errors", "progress", "workers", "call_forms", "logs", "caffe_layers"},
     {"files", "uniform", "codebook"},
     {"graph", "caffe"},
     {"calibration"},
     {"quantize"},
     {"export"},
     {"refine", "diagnosis", "tensor_decompose"},
-    {"running_calibration", "reuse"},
+    {"running_calibration", "observing_operators", "reuse"},
     {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
     {"learn"},
     {"api", "common", "compression", "comparison", "weight_compression", "cli_inputs", "cli_options", "cli_output"},
+    {"editions"},
     {"cli_search", "cli_amct"},
     {"cli"},
 ]
