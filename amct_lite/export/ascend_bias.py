@@ -45,6 +45,9 @@ def find_bias_add(node: ir.Node, layer: QuantizedLayer) -> BiasAdd | None:
     # With the weight as first operand the channels are rows, along which no vector is added.
     if node.op_type != "MatMul" or layer.layer.weight_index != 1 or layer.weight is None or layer.grid is None:
         return None
+    # Shifts are found on the product alone.
+    if layer.shift_bit:
+        return None
     if len(uses) != 1 or output.is_graph_output():
         return None
     add = uses[0].node
