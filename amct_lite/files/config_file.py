@@ -20,6 +20,7 @@ from amct_lite.files.config import (
     NuqActivationParams,
     NuqParams,
     QuantConfig,
+    TensorQuantize,
 )
 from amct_lite.files.json_document import dump_json, json_path, read_json_object
 
@@ -107,8 +108,10 @@ def _describe(item: dict[str, Any]) -> str:
 
 def _without_branch(location: tuple[str | int, ...]) -> tuple[list[str | int], str | None]:
     """A location as in the file, and the algorithm that pydantic inserts where a union's branch was chosen."""
-    if len(location) > 2 and location[1] in _ALGORITHM_KEYS:
-        return [*location[:2], *location[3:]], str(location[2])
+    # "conv1", "activation_quant_params", "ifmr", ... or "tensor_quantize", 0, "activation_quant_params", "ifmr", ...
+    place = 2 if location[0] == "tensor_quantize" else 1
+    if len(location) > place + 1 and location[place] in _ALGORITHM_KEYS:
+        return [*location[: place + 1], *location[place + 2 :]], str(location[place + 1])
     return list(location), None
 
 
@@ -116,6 +119,10 @@ def _explain_unknown(location: list[str | int], algorithm: str | None) -> str:
     key = str(location[-1])
     if location[0] == "auto_nuq":
         return _nearest(key, AutoNuqOptions.model_fields)
+    if location[0] == "tensor_quantize":
+        location = location[1:]
+        if algorithm is None:
+            return _nearest(key, TensorQuantize.model_fields)
     if algorithm is None:
         return _nearest(key, LayerConfig.model_fields)
     if len(location) > 3:

@@ -137,6 +137,7 @@ def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord)
         scale_w=scale_w,
         weight_levels=record.cluster or None,
         weight_bits=record.weight_bits,
+        shift_bit=record.shift_bit if any(record.shift_bit) else (),
     )
     if record.scale_d is None:
         return replace(quantized, float_bias=_fitted_bias(layer, record))

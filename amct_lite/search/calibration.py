@@ -59,6 +59,12 @@ def refuse_refinement(planned: PlannedGraph) -> None:
     Raises:
         ConfigError: There is one.
     """
+    if planned.target.shift_bit:
+        raise ConfigError(
+            f"The search works from one sweep, and the target {planned.target.name!r} has shift_bit, which is found on"
+            " samples behind it.",
+            remedy="Search under a target without shift_bit, then calibrate with the config found under this one.",
+        )
     for plan in planned.plans:
         if plan.config is None:
             continue

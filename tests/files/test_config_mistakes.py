@@ -41,11 +41,35 @@ def mistakes(tmp_path: Path):
         ('{"batch_num":1.5}', "$.batch_num: must be a valid integer. Got 1.5 instead."),
         ('{"activation_offset":1}', "$.activation_offset: must be a valid boolean. Got 1 instead."),
         ('{"activation_offset":"true"}', "$.activation_offset: must be a valid boolean. Got 'true' instead."),
-        ('{"joint_quant":true}', "$.joint_quant: must be False. Got True instead."),
-        ('{"joint_quant":0}', "$.joint_quant: must be of type bool. Got 0 instead."),
+        ('{"joint_quant":0}', "$.joint_quant: must be a valid boolean. Got 0 instead."),
         ('{"weight_offset":true}', "$.weight_offset: must be False. Got True instead."),
         ('{"do_fusion":null}', "$.do_fusion: must be a valid boolean. Got None instead."),
-        ('{"fakequant_precision_mode":"FORCE_FP16_QUANT"}', "$.fakequant_precision_mode: must be 'DEFAULT'."),
+        ('{"fakequant_precision_mode":"FP16"}', "$.fakequant_precision_mode: must be 'DEFAULT' or 'FORCE_FP16_QUANT'."),
+        ('{"tensor_quantize":{}}', "$.tensor_quantize: must be a valid list. Got {} instead."),
+        ('{"tensor_quantize":[1]}', "$.tensor_quantize[0]: must be an object. Got 1 instead."),
+        ('{"tensor_quantize":[{}]}', "$.tensor_quantize[0].layer_name: Field required."),
+        ('{"tensor_quantize":[{"layer_name":"a","input_index":-1}]}', "[0].input_index: must be greater than or equal"),
+        (
+            '{"tensor_quantize":[{"layer_name":"a","index":1}]}',
+            "$.tensor_quantize[0].index: Unknown parameter 'index'. Did you mean 'input_index'?",
+        ),
+        (
+            '{"tensor_quantize":[{"layer_name":"a","activation_quant_params":{"num_of_bins":2048}}]}',
+            "$.tensor_quantize[0].activation_quant_params.num_of_bins: Unknown parameter 'num_of_bins'."
+            " It belongs to act_algo 'hfmg', here it is 'ifmr'.",
+        ),
+        (
+            '{"tensor_quantize":[{"layer_name":"a","activation_quant_params":{"act_algo":"none"}}]}',
+            '$.tensor_quantize[0].activation_quant_params: act_algo must not be "none"',
+        ),
+        (
+            '{"tensor_quantize":[{"layer_name":"a","activation_quant_params":{"act_algo":"x"}}]}',
+            "$.tensor_quantize[0].activation_quant_params.act_algo: must be one of 'ifmr'",
+        ),
+        (
+            '{"tensor_quantize":[{"layer_name":"a"},{"layer_name":"a","input_index":0}]}',
+            "$.tensor_quantize: must name each input once, but a:0 is there twice.",
+        ),
         ('{"skip_fusion_layers":"conv1"}', "$.skip_fusion_layers: must be a valid list. Got 'conv1' instead."),
         ('{"skip_fusion_layers":[1]}', "$.skip_fusion_layers[0]: must be a valid string. Got 1 instead."),
         ('{"target":3}', "$.target: must be a valid string. Got 3 instead."),
