@@ -92,14 +92,16 @@ def _describe(item: dict[str, Any]) -> str:
     location, algorithm = _without_branch(item["loc"])
     where, kind = json_path(location), item["type"]
     if kind == "extra_forbidden":
-        return f"{where}: Unknown parameter {location[-1]!r}.{_explain_unknown(location, algorithm)}"
+        inside = next(part for part in reversed(location[:-1]) if isinstance(part, str))
+        return f"{where}: Unknown parameter {location[-1]} in {inside}.{_explain_unknown(location, algorithm)}"
     if kind == "union_tag_invalid":
         key = _ALGORITHM_KEYS[str(location[-1])]
         return f"{where}.{key}: must be one of {item['ctx']['expected_tags']}. Got {item['input'][key]!r} instead."
     found = _SHORT.repr(item["input"])
     if kind == "model_type" and len(location) == 1 and location[0] not in QuantConfig.model_fields:
         near = _nearest(str(location[0]), QuantConfig.model_fields)
-        return f"{where}: {location[0]!r} is neither a parameter nor a layer's object. Got {found} instead.{near}"
+        what = f"{location[0]} is an invalid layer name or parameter."
+        return f"{where}: {what} A layer's value must be an object. Got {found} instead.{near}"
     if kind in ("model_type", "union_tag_not_found"):
         return f"{where}: must be an object. Got {found} instead."
     message = item["msg"].removeprefix("Value error, ").replace("Input should be ", "must be ", 1)

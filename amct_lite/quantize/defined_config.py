@@ -25,6 +25,7 @@ from amct_lite.quantize.clustered_layers import layers_to_cluster
 from amct_lite.quantize.default_config import default_config
 from amct_lite.quantize.layer_names import no_such_layer
 from amct_lite.quantize.plan import make_plan
+from amct_lite.quantize.requested_tensors import requested_tensors
 from amct_lite.types import Layer, LayerKind, Technique
 
 __all__ = ["defined_config"]
@@ -54,7 +55,9 @@ def defined_config(
         _logger.warning("%s: %s", definition.path, note)
     try:
         config = _Definition(definition, model, target).config(target_name, soc)
+        # What `init` would refuse is not written.
         make_plan(model.layers, config, target)
+        requested_tensors(model, config, target)
     except ConfigError as error:
         raise ConfigError(
             f"The simplified config {definition.path} does not fit {model.path}: {error.cause}",
@@ -77,7 +80,6 @@ class _Definition:
         """The JSON config."""
         self._check_types((*self.definition.skip_layer_types, *self.definition.by_type))
         self._check_names((*self.definition.skip_layers, *self.definition.by_layer))
-        self._check_overridden()
         of_skipped_type = [n for n, layer in self.layers.items() if layer.op_type in self.definition.skip_layer_types]
         default = default_config(
             self.model.layers,
@@ -86,6 +88,8 @@ class _Definition:
             target_name=target_name,
         )
         blocks = {name: self._block(self.layers[name], block) for name, block in default.layers.items()}
+        # A block for what cannot be quantized is the plan's to refuse, with the reason.
+        blocks |= {name: {} for name in self.definition.by_layer if self._is_refused(self.layers[name])}
         for name, weights in self._clustered(blocks, soc).items():
             blocks[name]["weight_quant_params"] = weights
         for text, names in self.given_up.items():
@@ -177,6 +181,9 @@ class _Definition:
         self._give_up(layer, "Layer {} does not support dmq_balancer, remove dmq_balancer in config file.")
         return False
 
+    def _is_refused(self, layer: Layer) -> bool:
+        return self.target.refusal(layer, Technique.UNIFORM) is not None
+
     def _give_up(self, layer: Layer, why: str) -> None:
         self.given_up.setdefault(why, []).append(layer.name)
 
@@ -189,16 +196,6 @@ class _Definition:
                     f"Layer type {name} does not support quantize. Unrecognized layer type:{name}, only support"
                     f" {', '.join(known)}.",
                     remedy="Use the type's name in the model's own format.",
-                )
-
-    def _check_overridden(self) -> None:
-        for name in self.definition.by_layer:
-            refusal = self.target.refusal(self.layers[name], Technique.UNIFORM)
-            if refusal is not None:
-                raise ConfigError(
-                    f"layer {name} does not support quant: {refusal}.",
-                    layer=name,
-                    remedy="Delete it from override_layer_configs.",
                 )
 
     def _check_names(self, names: Sequence[str]) -> None:

@@ -253,6 +253,16 @@ def test_what_the_network_does_not_have_or_the_target_not_allow_is_refused(refus
     assert "quant.cfg does not fit" in said
 
 
+def test_a_block_for_a_layer_that_cannot_be_quantized_is_refused_with_the_reason(refusal, write_network) -> None:
+    text = """g (float[1,4,9,9] x) => (float[1,4,11,11] z) {
+        [up] y = ConvTranspose <dilations=[2,2], kernel_shape=[2,2]> (x, w) [last] z = Conv(y, v)
+    }"""
+    weights = {"w": np.ones((4, 4, 2, 2), np.float32), "v": np.ones((4, 4, 1, 1), np.float32)}
+    own = 'override_layer_configs { layer_name: "up" calibration_config { ifmr_quantize { } } }'
+    said = refusal(own, model=write_network(text, weights, name="up.onnx"))
+    assert "layer up does not support quant. Dilation must be 1, found [2, 2]." in said
+
+
 def test_for_onnx_runtime_what_it_leaves_out_keeps_that_targets_defaults(configure) -> None:
     document = configure("common_config { arq_quantize { quant_bits: 7 } }", target="onnxruntime")
     assert document["three"]["weight_quant_params"] == {
@@ -267,6 +277,45 @@ def test_for_onnx_runtime_what_it_leaves_out_keeps_that_targets_defaults(configu
 def test_weights_alone_are_quantized_for_onnx_runtime(configure) -> None:
     document = configure("common_config { weight_compress_only: true }", target="onnxruntime")
     assert document["three"]["activation_quant_params"] == {"act_algo": "none"}
+
+
+ADDING = """g (float[1,4,8,8] x) => (float[1,4,3,3] y) {
+    [conv] a = Conv <kernel_shape=[1,1]> (x, w)
+    [add] b = Add(a, x)
+    [pool] y = MaxPool <kernel_shape=[3,3], strides=[2,2]> (b)
+}"""
+
+
+def test_tensors_that_are_to_be_quantized_are_written_in_amcts_form(configure, write_network) -> None:
+    network = write_network(ADDING, {"w": np.ones((4, 4, 1, 1), np.float32)}, name="adding.onnx")
+    document = configure(
+        """tensor_quantize { layer_name: "pool" input_index: 0 }
+           tensor_quantize { layer_name: "add" input_index: 1
+                             hfmg_quantize { num_of_bins: 1024 asymmetric: false } }""",
+        model=network,
+    )
+    first, second = document["tensor_quantize"]
+    assert list(first) == ["layer_name", "input_index", "activation_quant_params"]
+    assert (first["layer_name"], first["input_index"]) == ("pool", 0)
+    assert first["activation_quant_params"]["act_algo"] == "ifmr"
+    assert second["activation_quant_params"] == {
+        "num_bits": 8,
+        "num_of_bins": 1024,
+        "act_algo": "hfmg",
+        "asymmetric": False,
+    }
+
+
+def test_a_tensor_that_cannot_be_quantized_is_refused(refusal) -> None:
+    assert "layer relu does not support quant." in refusal('tensor_quantize { layer_name: "relu" input_index: 0 }')
+    assert "Layer of does not exist in the graph." in refusal('tensor_quantize { layer_name: "of" input_index: 0 }')
+
+
+def test_joint_factors_and_float16_are_handed_on_and_left_out_at_their_defaults(configure) -> None:
+    document = configure("joint_quant: true fakequant_precision_mode: FORCE_FP16_QUANT")
+    assert (document["joint_quant"], document["fakequant_precision_mode"]) == (True, "FORCE_FP16_QUANT")
+    document = configure("joint_quant: false fakequant_precision_mode: DEFAULT")
+    assert not {"joint_quant", "fakequant_precision_mode"} & set(document)
 
 
 def test_a_caffe_networks_types_are_caffes(configure, find_model) -> None:
@@ -297,6 +346,15 @@ def test_a_copy_with_names_of_their_own_is_saved_and_the_config_uses_those_names
     layers = [key for key, value in json.loads((tmp_path / "c.json").read_text()).items() if isinstance(value, dict)]
     assert layers == ["Conv_1", "c", "c_1"]
     amct_lite.init(tmp_path / "c.json", tmp_path / "out" / "named.onnx")
+
+
+def test_amct_onnx_gives_updated_model_behind_the_others(tmp_path: Path, write_network) -> None:
+    (tmp_path / "quant.cfg").write_text("batch_num: 2")
+    network, named = write_network(NETWORK, WEIGHTS), tmp_path / "named.onnx"
+    config, definition = tmp_path / "c.json", str(tmp_path / "quant.cfg")
+    amct_lite.create_quant_config(str(config), str(network), None, 1, True, definition, str(named))
+    assert named.is_file()
+    assert json.loads(config.read_text())["batch_num"] == 2
 
 
 def test_a_caffe_network_has_no_updated_model(tmp_path: Path) -> None:
