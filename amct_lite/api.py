@@ -93,8 +93,7 @@ def create_quant_config(
         if skip_layers:
             _logger.warning("skip_layers is ignored, as config_defination is given: name the layers there.")
         definition = read_simplified_config(Path(config_defination))
-        model = open_model(model_file, weights_file, **definition.folding)
-        config = defined_config(definition, model, where, target_name=target, soc=soc)
+        config = defined_config(definition, model_file, weights_file, where, target_name=target, soc=soc)
     else:
         config = default_config(
             open_model(model_file, weights_file).layers,

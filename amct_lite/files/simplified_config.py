@@ -78,14 +78,6 @@ class SimplifiedConfig:
     auto_nuq: bool = False
     notes: tuple[str, ...] = ()
 
-    @property
-    def folding(self) -> dict[str, Any]:
-        """What `open_model` needs to fold the network as this config wants it."""
-        return {
-            "fold_batch_norm": self.global_keys.get("do_fusion", True),
-            "skip_fusion_layers": self.global_keys.get("skip_fusion_layers", ()),
-        }
-
 
 def read_simplified_config(path: Path) -> SimplifiedConfig:
     """Read a simplified config.

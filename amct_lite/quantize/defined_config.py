@@ -13,14 +13,16 @@ NUQ's place among them, which it does not publish: a list of layers is taken as 
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
-from amct_lite.errors import ConfigError
+from amct_lite.errors import ConfigError, ParameterError
 from amct_lite.files.calibration_block import CalibrationBlock
 from amct_lite.files.config import LayerConfig, QuantConfig
 from amct_lite.files.simplified_config import SimplifiedConfig
 from amct_lite.files.target import Target, load_target, targets_that_allow
 from amct_lite.graph.model import Model
+from amct_lite.graph.opening import open_model
 from amct_lite.quantize.clustered_layers import layers_to_cluster
 from amct_lite.quantize.default_config import default_config
 from amct_lite.quantize.layer_names import no_such_layer
@@ -32,39 +34,60 @@ __all__ = ["defined_config"]
 
 _logger = logging.getLogger(__name__)
 
+StrPath = str | PathLike[str]
+
 _CAFFE_TYPES = ("Convolution", "Deconvolution", "InnerProduct", "Pooling")
 _ONNX_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul", "AveragePool")
 
 
 def defined_config(
-    definition: SimplifiedConfig, model: Model, target: Target, *, target_name: str, soc: str
+    definition: SimplifiedConfig,
+    model_file: StrPath,
+    weights_file: StrPath | None,
+    target: Target,
+    *,
+    target_name: str,
+    soc: str,
 ) -> QuantConfig:
     """The config that `create_quant_config` writes for a simplified config.
 
     Args:
         definition: The simplified config.
-        model: The float network, folded as `definition` asks for.
+        model_file: The float network.
+        weights_file: The caffemodel of a prototxt; None for ONNX.
         target: What each technique may touch.
         target_name: How the config refers to the target.
         soc: The chip whose bottlenecks are clustered where no mapping file says which.
 
     Raises:
-        ConfigError: It names what the network does not have, or asks for what cannot be done.
+        AmctError: The network cannot be loaded, or the simplified config names what it does not have, or asks for what
+            cannot be done.
     """
     for note in definition.notes:
         _logger.warning("%s: %s", definition.path, note)
     try:
+        model = _open(definition, model_file, weights_file)
         config = _Definition(definition, model, target).config(target_name, soc)
         # What `init` would refuse is not written.
         make_plan(model.layers, config, target)
         requested_tensors(model, config, target)
     except ConfigError as error:
         raise ConfigError(
-            f"The simplified config {definition.path} does not fit {model.path}: {error.cause}",
+            f"The simplified config {definition.path} does not fit {model_file}: {error.cause}",
             layer=error.layer,
             remedy=error.remedy,
         ) from error
     return config
+
+
+def _open(definition: SimplifiedConfig, model_file: StrPath, weights_file: StrPath | None) -> Model:
+    """The network, folded as the definition asks for."""
+    keep = definition.global_keys.get("skip_fusion_layers", ())
+    fold = definition.global_keys.get("do_fusion", True)
+    try:
+        return open_model(model_file, weights_file, fold_batch_norm=fold, skip_fusion_layers=keep)
+    except ParameterError as error:
+        raise ConfigError(f"skip_fusion_layers: {error.cause}", remedy="Correct the names there.") from error
 
 
 class _Definition:

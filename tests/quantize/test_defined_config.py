@@ -94,6 +94,26 @@ def test_types_are_skipped_by_their_names_in_the_models_format(configure) -> Non
     assert [name for name in ("three", "four", "pool", "fc") if name in document] == ["fc"]
 
 
+@pytest.fixture
+def normed(write_network) -> Path:
+    text = """g (float[1,4,8,8] x) => (float[1,4,8,8] y) {
+        [conv] a = Conv (x, w) [norm] y = BatchNormalization (a, ones, zeros, zeros, ones)
+    }"""
+    weights = {"w": np.ones((4, 4, 1, 1), np.float32), "ones": np.ones(4, np.float32), "zeros": np.zeros(4, np.float32)}
+    return write_network(text, weights, name="normed.onnx")
+
+
+def test_what_is_not_to_be_folded_is_handed_on(configure, normed: Path) -> None:
+    assert configure('skip_fusion_layers: "conv"', model=normed)["skip_fusion_layers"] == ["conv"]
+    assert configure("do_fusion: false", model=normed)["do_fusion"] is False
+
+
+def test_a_layer_that_is_not_to_be_folded_must_exist(refusal, normed: Path) -> None:
+    said = refusal('skip_fusion_layers: "con"', model=normed)
+    assert "skip_fusion_layers" in said
+    assert "'con'" in said
+
+
 PRIORITIES = """
 common_config { hfmg_quantize { num_of_bins: 1024 } }
 override_layer_types { layer_type: "Conv" calibration_config { ifmr_quantize { search_step: 0.05 } } }

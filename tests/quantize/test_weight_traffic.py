@@ -35,6 +35,11 @@ class Compiled:
     weight: list[int]
     output: list[int]
 
+    @property
+    def conv(self) -> str:
+        """The convolution among what was fused into it: Conv_313Relu_315 is Conv_313 with a Relu behind it."""
+        return "_".join(self.name.split("_")[:2]).removesuffix("Relu").removesuffix("Add")
+
     def by_our_rule(self, soc: str) -> WeightTraffic:
         channels_out, channels_in, *kernel = self.weight
         return convolution_traffic(tuple(kernel), channels_in, channels_out, tuple(self.output[2:]), find_soc(soc))
@@ -73,8 +78,9 @@ def test_a_chip_with_less_memory_traffic_would_not_give_the_same_flags() -> None
     assert sum(one.by_our_rule("Ascend310P").flagged for one in compiled_operators("Conv2D")) > 9
 
 
-def test_a_network_of_the_samples_layers_gives_the_flags_of_the_compiler(write_network) -> None:
-    """Convolutions of the sample as operators of an ONNX file: the shapes that we infer are the compiler's."""
+@pytest.fixture
+def resnet_layers(write_network) -> tuple[Path, list[Compiled]]:
+    """Convolutions of the sample as operators of an ONNX file, which knows the sizes of its inputs alone."""
     lines, inputs, weights = [], [], {}
     distinct = {(tuple(one.weight), tuple(one.output)): one for one in compiled_operators("Conv2D")}
     operators = [one for one in distinct.values() if np.prod(one.weight) > 200_000]
@@ -82,15 +88,34 @@ def test_a_network_of_the_samples_layers_gives_the_flags_of_the_compiler(write_n
         stride, pad = one.data[2] // one.output[2], one.weight[2] // 2
         window = f"kernel_shape={one.weight[2:]}, strides=[{stride},{stride}], pads=[{pad},{pad},{pad},{pad}]"
         inputs.append(f"float[N,{one.data[1]},{one.data[2]},{one.data[3]}] x{number}")
-        lines.append(f"[{one.name}] c{number} = Conv <{window}> (x{number}, w{number}) y{number} = Relu(c{number})")
+        lines.append(f"[{one.conv}] c{number} = Conv <{window}> (x{number}, w{number}) y{number} = Relu(c{number})")
         weights[f"w{number}"] = np.zeros(one.weight, np.float32)
     outputs = ", ".join(f"float[N,C,H,W] y{number}" for number in range(len(operators)))
     network = write_network(f"g ({', '.join(inputs)}) => ({outputs}) {{ {' '.join(lines)} }}", weights)
+    return network, operators
+
+
+def test_a_network_of_the_samples_layers_gives_the_flags_of_the_compiler(resnet_layers) -> None:
+    network, operators = resnet_layers
     found = amct_lite.candidates(network)
     assert {one.flag for one in operators} == {True, False}
-    assert found.flags == {one.name: one.flag for one in operators}
+    assert found.flags == {one.conv: one.flag for one in operators}
     assert [one.output_size for one in found.layers] == [tuple(one.output[2:]) for one in operators]
-    assert found.names == tuple(one.name for one in operators if one.flag)
+    assert found.names == tuple(one.conv for one in operators if one.flag)
+
+
+def test_the_compilers_file_and_our_rule_make_the_same_config(resnet_layers, tmp_path: Path) -> None:
+    network, operators = resnet_layers
+    configs = []
+    for source in (f'mapping_file: "{SAMPLE}"', ""):
+        (tmp_path / "nuq.cfg").write_text(f"nuq_config {{ {source} nuq_quantize {{ num_steps: 16 }} }}")
+        amct_lite.create_quant_config(
+            tmp_path / "config.json", network, config_defination=tmp_path / "nuq.cfg", target="ascend-rank4"
+        )
+        configs.append(json.loads((tmp_path / "config.json").read_text()))
+    assert configs[0] == configs[1]
+    algorithms = {one.conv: configs[0][one.conv]["weight_quant_params"]["wts_algo"] for one in operators}
+    assert algorithms == {one.conv: "nuq_quantize" if one.flag else "arq_quantize" for one in operators}
 
 
 def by_definition(kernel: int, channels_in: int, channels_out: int, size: int, soc: Soc) -> bool:
