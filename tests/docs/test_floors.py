@@ -20,7 +20,7 @@ FLOORS = [
     {"learn"},
     {"api", "common", "compression", "comparison", "cli_inputs", "cli_options", "cli_output"},
     {"editions"},
-    {"cli_search"},
+    {"cli_search", "cli_calibration"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
