@@ -1,5 +1,6 @@
 """`amct-lite calibration` with the options of AMCT's command, in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -152,3 +153,12 @@ def test_names_with_colons_keep_them():
 
 def test_types_may_stand_in_one_line():
     assert [item.name for item in parse_data_types("float32; int64 ;bool")] == ["float32", "int64", "bool"]
+
+
+def test_a_simplified_config_says_how(folder):
+    (folder / "quant.cfg").write_text("batch_num : 2\ncommon_config { hfmg_quantize { num_of_bins : 2048 } }\n")
+    done = calibration(folder, *options(calibration_config="quant.cfg", batch_num=None))
+    assert done.returncode == 0, done.stderr
+    config = json.loads((folder / "out" / "net_config.json").read_text())
+    assert config["batch_num"] == 2
+    assert config["conv1"]["activation_quant_params"]["num_of_bins"] == 2048
