@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from amct_lite.compression import Compressed, compress
     from amct_lite.editions import create_quant_config, quantize_model, save_model
     from amct_lite.observing_operators import AMCT_SO as AMCT_SO
+    from amct_lite.other_verbs import set_cpu_mode, set_gpu_mode
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
     from amct_lite.tensor_decompose import auto_decomposition
@@ -48,6 +49,8 @@ __all__ = [
     "init",
     "quantize_model",
     "save_model",
+    "set_cpu_mode",
+    "set_gpu_mode",
 ]
 
 _LOADED_AT_FIRST_USE = {
@@ -67,6 +70,8 @@ _LOADED_AT_FIRST_USE = {
     "init": "amct_lite.api",
     "quantize_model": "amct_lite.editions",
     "save_model": "amct_lite.editions",
+    "set_cpu_mode": "amct_lite.other_verbs",
+    "set_gpu_mode": "amct_lite.other_verbs",
 }
 
 
@@ -81,6 +86,10 @@ def __getattr__(name: str) -> Any:
     """Load a public name from its module at first use (PEP 562)."""
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if "retrain" in name:
+        other_verbs = importlib.import_module("amct_lite.other_verbs")
+        if name in other_verbs.TRAINING_VERBS:
+            return other_verbs.training_verb(name)
     if name not in _LOADED_AT_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LOADED_AT_FIRST_USE[name]), name)

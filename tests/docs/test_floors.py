@@ -18,9 +18,12 @@ FLOORS = [
     {"running_calibration", "observing_operators", "reuse"},
     {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
     {"learn"},
-    {"api", "common", "compression", "comparison", "weight_compression", "cli_inputs", "cli_options", "cli_output"},
+    {
+        *("api", "other_verbs", "common", "compression", "comparison", "weight_compression"),
+        *("cli_inputs", "cli_options", "cli_output"),
+    },
     {"editions"},
-    {"cli_search", "cli_amct"},
+    {"cli_search", "cli_calibration", "cli_amct"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import amct_lite as amct
+from amct_lite.logs import logged_call
+from amct_lite.samples.fashion_lenet_caffe.run import MODEL_FOLDER
 
 SCRIPT = """
 import amct_lite as amct
@@ -76,9 +81,18 @@ def test_a_level_that_is_none_is_told_and_taken_as_info(tmp_path: Path) -> None:
 
 
 def test_searches_log_amcts_banner(caplog: pytest.LogCaptureFixture) -> None:
-    from amct_lite.logs import logged_call
-
     with caplog.at_level("INFO", logger="amct_lite"), logged_call("auto_nuq"):
         pass
     assert "#>Func name: auto_nuq" in caplog.text
     assert re.search(r"#>Cost time: 0 hours, 0 minutes, \d+\.\d\d seconds", caplog.text)
+
+
+@pytest.mark.skipif(not MODEL_FOLDER.is_dir(), reason="../shared/models/lenet_fashion is not there")
+def test_saving_a_caffe_pair_tells_where_its_weights_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, weights = MODEL_FOLDER / "deploy.prototxt", MODEL_FOLDER / "lenet_fashion.caffemodel"
+    amct.create_quant_config(tmp_path / "config.json", model, weights)
+    graph = amct.init(tmp_path / "config.json", model, weights, tmp_path / "record.txt")
+    amct.calibrate(graph, [np.random.default_rng(0).random((4, 1, 28, 28), np.float32)])
+    with caplog.at_level("INFO", logger="amct_lite"):
+        amct.save_model(graph, "Fakequant", tmp_path / "net")
+    assert f"The weights_file is saved in {tmp_path / 'net_fake_quant_weights.caffemodel'}" in caplog.text
