@@ -112,11 +112,12 @@ class _Definition:
         )
         blocks = {name: self._block(self.layers[name], block) for name, block in default.layers.items()}
         # A block for what cannot be quantized is the plan's to refuse, with the reason.
-        blocks |= {name: {} for name in self.definition.by_layer if self._is_refused(self.layers[name])}
+        named = set(self.definition.by_layer).difference(self.definition.skip_layers)
+        blocks |= {name: {} for name in named if self._is_refused(self.layers[name])}
         for name, weights in self._clustered(blocks, soc).items():
             blocks[name]["weight_quant_params"] = weights
         for text, names in self.given_up.items():
-            _logger.warning("%s: %s", self.definition.path, text.format(", ".join(names)))
+            _logger.warning("%s: %s", self.definition.path, text.replace("{}", ", ".join(names), 1))
         return QuantConfig.model_validate({**self.definition.global_keys, "target": target_name, **blocks})
 
     def _block(self, layer: Layer, default: LayerConfig) -> dict[str, Any]:
@@ -128,8 +129,10 @@ class _Definition:
         said = own or self.definition.common or self.definition.conv or CalibrationBlock()
         block: dict[str, Any] = dict(default)
         changes = said.document()
-        if "activation_quant_params" in changes:
-            block["activation_quant_params"] = self._activation(layer, changes["activation_quant_params"], strict)
+        usual = {"act_algo": default.activation_quant_params.act_algo}
+        block["activation_quant_params"] = self._activation(
+            layer, changes.get("activation_quant_params", usual), strict
+        )
         if "weight_quant_params" in changes and layer.weight is not None:
             weights = self._weights(layer, changes["weight_quant_params"], strict)
             block["weight_quant_params"] = self._over_default(layer, weights, default)
@@ -172,10 +175,12 @@ class _Definition:
         chosen: dict[str, dict[str, Any]] = {}
         for name, weights in layers_to_cluster(self.definition, self.model, soc).items():
             sharing = [self.layers[name], *(self.layers[other] for other in self.layers[name].tied_with)]
+            if not all(layer.name in blocks for layer in sharing):
+                continue
             refused = [layer for layer in sharing if self.target.refusal(layer, Technique.NUQ) is not None]
             if refused:
                 self._give_up(self.layers[name], self._no_nuq(refused[0]))
-            elif all(layer.name in blocks for layer in sharing):
+            else:
                 channel_wise = self._may_have_channel_scales(sharing[0])
                 chosen.update((layer.name, {"channel_wise": channel_wise, **weights}) for layer in sharing)
         return chosen

@@ -144,9 +144,11 @@ def test_a_block_counts_whole_what_it_leaves_out_is_not_taken_from_the_common_on
 def test_asymmetric_alone_comes_from_the_common_block_where_that_names_the_same_algorithm(configure) -> None:
     common = "common_config { ifmr_quantize { asymmetric: false } }"
     own = """override_layer_configs { layer_name: "four" calibration_config { ifmr_quantize { } } }
-             override_layer_configs { layer_name: "three" calibration_config { hfmg_quantize { } } }"""
+             override_layer_configs { layer_name: "three" calibration_config { hfmg_quantize { } } }
+             override_layer_configs { layer_name: "fc" calibration_config { arq_quantize { } } }"""
     document = configure(common + own)
     assert document["four"]["activation_quant_params"]["asymmetric"] is False
+    assert document["fc"]["activation_quant_params"]["asymmetric"] is False
     assert "asymmetric" not in document["three"]["activation_quant_params"]
 
 
@@ -196,6 +198,11 @@ def test_a_mapping_file_counts_before_a_type_and_a_layers_own_algorithm_before_i
         "four": ("arq_quantize", "ifmr"),
         "fc": ("nuq_quantize", "hfmg"),
     }
+
+
+def test_a_layer_that_is_skipped_is_not_told_of_for_want_of_nuq(configure, caplog) -> None:
+    assert "three" not in configure('skip_layers: "three"', mapping=flagging("three"))
+    assert caplog.text == ""
 
 
 def test_an_operator_that_the_network_does_not_have_is_told_of_and_nothing_more(configure, caplog) -> None:
