@@ -23,6 +23,7 @@ from amct_lite.export.caffe_quant_layers import (
     quant_layer,
 )
 from amct_lite.export.operands import refuse_float_weights, refuse_wide_activations
+from amct_lite.export.relu6 import relax_relu6_layers
 from amct_lite.files.atomic import write_bytes_atomically, write_text_atomically
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.types import LayerKind
@@ -110,6 +111,7 @@ def deploy_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], folded:
             weight = _in_caffe_order(message, layer, layer.weight)
             _set_blobs(message, weight, layer.bias, int8_blob, int32_blob)
         editor.insert_after(message.name, dequant_layer(message, layer))
+    relax_relu6_layers(editor.layers)
     return editor.pair()
 
 
