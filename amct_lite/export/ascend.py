@@ -15,6 +15,7 @@ from amct_lite.export.ascend_bias import find_bias_add, to_integer_add
 from amct_lite.export.ascend_param import pack_dequant_param
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.operands import OperandReplacer, refuse_float_weights, refuse_wide_activations
+from amct_lite.export.relu6 import relax_relu6
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.types import LayerKind
@@ -47,6 +48,7 @@ def ascend_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
             _decode_operand(editor, layer)
         else:
             _dequantize_output(editor, layer)
+    relax_relu6(editor.graph)
     editor.drop_unused_initializers()
     return editor.ir
 

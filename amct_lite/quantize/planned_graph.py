@@ -15,6 +15,7 @@ from amct_lite.files.target import Target, load_target
 from amct_lite.graph.model import Model
 from amct_lite.graph.opening import open_model
 from amct_lite.quantize.equalization import equalized_model
+from amct_lite.quantize.joint import joined_plans
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.requested_tensors import merge_tensor_plans, requested_tensors
@@ -58,8 +59,9 @@ class PlannedGraph:
 
     @property
     def all_plans(self) -> tuple[LayerPlan, ...]:
-        """The plans of the layers, then those of what is between them."""
-        return (*self.plans, *self.tensor_plans)
+        """The plans of the layers, then those of what is between them, with the grids that `joint_quant` joins."""
+        plans = (*self.plans, *self.tensor_plans)
+        return joined_plans(self.model, plans) if self.config.joint_quant else plans
 
     @property
     def observed_layers(self) -> tuple[Layer, ...]:

@@ -122,5 +122,5 @@ def _run_fake_layer(network: CaffeNetwork, name: str, deployed: CaffeNetwork, va
         else:
             inputs[bottom] = values[twin[name].bottoms[place]]
     behind = network.layers[network.layers.index(layer) + 1 :]
-    part += [other for other in behind if other.name == f"{name}_shift_layer"]
+    part += [other for other in behind if other.name in (f"{name}_shift_layer", f"{name}_bias_layer")]
     return run_layers(network, tuple(part), inputs)[part[-1].tops[0]]
