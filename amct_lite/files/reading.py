@@ -7,7 +7,15 @@ from pathlib import Path
 
 from amct_lite.errors import FileError
 
-__all__ = ["mapped_bytes", "read_bytes"]
+__all__ = ["is_file", "mapped_bytes", "read_bytes"]
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is that of a file; what cannot be a path, for its length say, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def read_bytes(path: Path, what: str) -> bytes:

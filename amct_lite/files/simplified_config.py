@@ -23,6 +23,7 @@ from amct_lite.files.calibration_block import (
 from amct_lite.files.config import LayerConfig, QuantConfig
 from amct_lite.files.config_file import describe_mistakes
 from amct_lite.files.protos import message_class
+from amct_lite.files.reading import is_file
 from amct_lite.files.simplified_text import parse_config_text
 
 __all__ = ["NuqRequest", "SimplifiedConfig", "read_simplified_config"]
@@ -201,7 +202,7 @@ class _Reader:
         # AMCT starts at the current folder; a config that moves together with its file is found as well.
         places = [wanted] if wanted.is_absolute() else [wanted, self.path.parent / wanted]
         for place in places:
-            if place.is_file():
+            if is_file(place):
                 return NuqRequest(place, weights)
         looked = " or ".join(dict.fromkeys(str(place.absolute()) for place in places))
         self.mistakes.append(f"nuq_config.mapping_file: there is no file {looked}.")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amct_lite.errors import ConfigError
 from amct_lite.files.json_document import json_path, read_json_object
+from amct_lite.files.reading import is_file
 from amct_lite.types import Layer, LayerKind, Technique
 
 __all__ = ["BUILT_IN_TARGETS", "Rule", "Target", "load_target", "targets_that_allow"]
@@ -128,7 +129,7 @@ def load_target(name: str, folder: Path | None = None) -> Target:
         text = resources.files("amct_lite.schemas.targets").joinpath(f"{name}.json").read_text(encoding="utf-8")
         return Target.model_validate_json(text)
     path = (folder or Path()) / name
-    if not _is_file(path):
+    if not is_file(path):
         raise ConfigError(
             f"There is no target {name!r}, neither built in nor as a file {path}.",
             remedy=f"Use one of {', '.join(BUILT_IN_TARGETS)}, or the path of a target's JSON file.",
@@ -145,13 +146,6 @@ def load_target(name: str, folder: Path | None = None) -> Target:
 def targets_that_allow(layer: Layer, technique: Technique) -> list[str]:
     """The built-in targets under which a technique may touch a layer."""
     return [name for name in BUILT_IN_TARGETS if load_target(name).refusal(layer, technique) is None]
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long, say
-        return False
 
 
 def _as_in_file(location: tuple[str | int, ...]) -> list[str | int]:

@@ -1,11 +1,14 @@
 """AMCT's simplified config as a file: both ways to write it, what counts where it contradicts itself, every mistake."""
 
+import contextlib
 import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from amct_lite.errors import ConfigError, FileError
 from amct_lite.files.calibration_block import CalibrationBlock
@@ -199,6 +202,39 @@ def test_a_file_without_contradictions_is_read_without_a_warning(read, caplog) -
 )
 def test_every_mistake_is_named_with_its_place(mistake, text: str, message: str) -> None:
     assert message in mistake(text)
+
+
+HOSTILE = [
+    'skip_layers: "\\xff"',
+    "batch_num: 99999999999",
+    "common_config { ifmr_quantize { search_step: nan } }",
+    "common_config { dmq_balancer { migration_strength: -inf } }",
+    "[foo.bar]: 1",
+    'nuq_config { mapping_file: "\\0" }',
+    f'nuq_config {{ mapping_file: "{"a" * 5000}" }}',
+    'nuq_config { mapping_file: "." }',
+    "fakequant_precision_mode: 7",
+    "common_config {" * 3000,
+    "1: 2",
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_what_is_meant_to_break_the_reader_ends_in_an_error_of_ours(mistake, text: str) -> None:
+    assert "quant.cfg is not valid" in mistake(text)
+
+
+WORDS = [*"{}<>[],;:#-.", "\n", "1", "0.1", "true", '"a"', "batch_num", "skip_layers", "common_config", "nuq_config"]
+WORDS += ["arq_quantize", "ifmr_quantize", "search_step", "nuq_quantize", "override_layer_types", "layer_type"]
+
+
+@given(words=st.lists(st.sampled_from(WORDS), max_size=20))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_ends_in_an_error_that_is_not_ours(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "quant.cfg").write_text(" ".join(words))
+    with contextlib.suppress(ConfigError):
+        read_simplified_config(tmp_path / "quant.cfg")
 
 
 def test_all_mistakes_are_told_at_once(mistake) -> None:
