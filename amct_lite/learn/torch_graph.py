@@ -47,8 +47,6 @@ class TorchGraph(nn.Module):
         model: The network that it was made of.
         inputs: Names of its inputs.
         outputs: Names of its outputs.
-        weight_transforms: Initializer -> a module that its value goes through before it is used.
-        input_transforms: (node, input index) -> a module that this input goes through.
     """
 
     def __init__(self, model: Model) -> None:
@@ -73,8 +71,8 @@ class TorchGraph(nn.Module):
         self.model = model
         self.inputs = [value.name or "" for value in graph.inputs if not value.is_initializer()]
         self.outputs = [value.name or "" for value in graph.outputs]
-        self.weight_transforms: dict[str, nn.Module] = {}
-        self.input_transforms: dict[tuple[str, int], nn.Module] = {}
+        self._weight_transforms: dict[str, nn.Module] = {}
+        self._input_transforms: dict[tuple[str, int], nn.Module] = {}
         spent = _last_uses(list(graph))
         self._nodes = [_Node(node, opset, spent.get(node.name or "", set())) for node in graph]
         self._keys: dict[str, str] = {}
@@ -99,6 +97,16 @@ class TorchGraph(nn.Module):
         if not isinstance(found, nn.Parameter):
             raise ModelError(f"The network has no weight {initializer!r} that is trained.")
         return found
+
+    def transform_weight(self, initializer: str, transform: nn.Module) -> None:
+        """Send a weight through a module each time before it is used; the module becomes a part of this one."""
+        self.add_module(f"weight_transform_{len(self._weight_transforms)}", transform)
+        self._weight_transforms[initializer] = transform
+
+    def transform_input(self, node: str, index: int, transform: nn.Module) -> None:
+        """Send an input of a node through a module; the module becomes a part of this one."""
+        self.add_module(f"input_transform_{len(self._input_transforms)}", transform)
+        self._input_transforms[node, index] = transform
 
     def numbers(self) -> dict[str, npt.NDArray[np.float32]]:
         """Initializer -> its numbers now, of those that training changes: weights, and statistics of batches."""
@@ -127,11 +135,11 @@ class TorchGraph(nn.Module):
         """
         values: dict[str, Any] = {**dict(zip(self.inputs, inputs, strict=False)), **named}
         for name, key in self._keys.items():
-            transform = self.weight_transforms.get(name)
+            transform = self._weight_transforms.get(name)
             value = getattr(self, key)
             values[name] = value if transform is None else transform(value)
         for node in self._nodes:
-            results = node.run(values, self.input_transforms)
+            results = node.run(values, self._input_transforms)
             values.update(zip(node.outputs, results, strict=False))
             for name in node.spent:
                 del values[name]

@@ -17,6 +17,8 @@ from amct_lite.graph.model import Model  # noqa: E402
 from amct_lite.learn.operators import OPERATORS  # noqa: E402
 from amct_lite.learn.torch_graph import TorchGraph  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the cases that numpy makes
+
 # What is refused by name, and what no network that is trained computes with.
 REFUSED = ("training_mode", "maxpool_with_argmax")
 NO_TENSORS_TO_TRAIN = ("string", "sequence", "identity_opt", "empty_set", "uint16", "uint32", "uint64")

@@ -102,8 +102,8 @@ def test_transforms_are_where_they_were_put():
             return value * 0
 
     weights, inputs = TorchGraph(model), TorchGraph(model)
-    weights.weight_transforms[layer.weight] = Zero()
-    inputs.input_transforms[layer.node_name, layer.activation_index] = Zero()
+    weights.transform_weight(layer.weight, Zero())
+    inputs.transform_input(layer.node_name, layer.activation_index, Zero())
     with torch.no_grad():
         np.testing.assert_allclose(weights(images).numpy(), inputs(images).numpy(), rtol=1e-5, atol=1e-5)
 
