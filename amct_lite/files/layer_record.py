@@ -30,7 +30,7 @@ class LayerRecord:
         activation_cluster_cost: What each level of `activation_cluster` costs beside its squared error; () where every
             value goes to its nearest level.
         input_shape: (channels, height, width) of the layer's input, () where unknown.
-        skip_fusion: True where nothing was folded into the layer.
+        skip_fusion: True where nothing may be folded into the layer.
         range_choice: How "auto" chose the activation's range; None with other algorithms.
         float_weights: True where the weights stay float and only the activation is quantized.
         activation_bits: Width of the activation grid's levels, 8 or 16; AMCT's act_type.
