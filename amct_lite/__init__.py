@@ -1,8 +1,8 @@
 """amct_lite: make trained Caffe and ONNX networks small and integer-ready, and prove that they still work.
 
 The verbs are AMCT's: `create_quant_config`, `init`, `calibrate`, `quantize_model`, `save_model`, `auto_nuq`,
-`accuracy_based_auto_calibration`, `convert_model`, `convert_qat_model`; `compress` goes from a float file to a small one
-in one step, and `compare` says which layer loses what.
+`accuracy_based_auto_calibration`, `convert_model`, `convert_qat_model`; `compress` goes from a float file to a small
+one in one step, and `compare` says which layer loses what.
 They are loaded at first use, so that `import amct_lite` stays fast.
 """
 

@@ -99,8 +99,8 @@ def _plan(layer: Layer, record: LayerRecord | None, target: Target) -> LayerPlan
         )
     if record.scale_d is None and target.deploy_form == "ascend":
         raise RecordError(
-            f"cannot find scale_d of layer {layer.name} in record_file, please check data calibration process: under the"
-            f" target {target.name!r} layers run on integers.",
+            f"cannot find scale_d of layer {layer.name} in record_file, please check data calibration process: under"
+            f" the target {target.name!r} layers run on integers.",
             layer=layer.name,
             remedy='Calibrate again, or give target="onnxruntime", where inputs may stay float.',
         )

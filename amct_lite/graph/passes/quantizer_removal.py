@@ -8,7 +8,7 @@ import onnx_ir as ir
 from amct_lite.errors import ModelError
 from amct_lite.graph.constants import add_initializer, constant_tensor, float32_array, unique_value_name
 from amct_lite.graph.passes.unused import remove_unused
-from amct_lite.graph.quantizers import Quantizer, find_pair
+from amct_lite.graph.quantizers import Quantizer, find_pair, read_quantizer
 
 __all__ = ["remove_quantizers"]
 
@@ -19,6 +19,8 @@ _KEEPING_SIGN = frozenset(
     | {"Unsqueeze", "Identity", "Dropout"}
 )
 _KEEPING_SIGNS = frozenset({"Concat", "Add", "Mul"})
+# Clipping before or behind them is the same.
+_SELECTING = frozenset({"MaxPool", "Concat", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 
 Reader = tuple[ir.Node, int]
 
@@ -76,8 +78,12 @@ class _Remover:
             self._replace(node, self._decode(source, levels, quantizer))
             return
         clips = levels is None and quantizer.starts_at_zero and not _is_non_negative(source)
-        readers = {(use.node, use.idx) for use in output.uses()}
-        others = readers - self._clipping_readers
+        readers = [(use.node, use.idx) for use in output.uses()]
+        others = [
+            reader
+            for reader in readers
+            if reader not in self._clipping_readers and not _clips_behind(reader[0], quantizer)
+        ]
         if clips and (others or output.is_graph_output()):
             clipped = self._clip(source, quantizer)
             for reader, index in others:
@@ -136,6 +142,14 @@ class _Remover:
 
 def _is(node: ir.Node, op_type: str) -> bool:
     return node.op_type == op_type and node.domain in ("", "ai.onnx")
+
+
+def _clips_behind(node: ir.Node, quantizer: Quantizer) -> bool:
+    """Whether the same grid follows an operator that only selects values: that one clips as well."""
+    if node.op_type not in _SELECTING or node.outputs[0].is_graph_output():
+        return False
+    uses = [use.node for use in node.outputs[0].uses()]
+    return bool(uses) and all(_is(user, "QuantizeLinear") and read_quantizer(user).equals(quantizer) for user in uses)
 
 
 def _is_non_negative(value: ir.Value | None) -> bool:
