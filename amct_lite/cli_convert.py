@@ -38,16 +38,16 @@ def convert(
     from amct_lite.conversion import convert_model, convert_qat_model
     from amct_lite.graph.opening import is_caffe
 
-    caffe = is_caffe(model, weights)
-    if record_file is None and (caffe or weights is not None):
+    if record_file is None and (weights is not None or is_caffe(model)):
         raise typer.BadParameter("A Caffe network is converted with its --record_file and --weights.")
     if record_file is not None and record is not None:
         raise typer.BadParameter("--record is written for a QDQ model; with --record_file there is a record already.")
     if record_file is None:
         saved = convert_qat_model(model, save_path, record, target=target)
+    elif weights is None:
+        saved = convert_model(model, record_file, save_path, target=target)
     else:
-        named = {"scale_offset_record_file" if caffe else "record_file": record_file}
-        saved = convert_model(model, weights_file=weights, save_path=save_path, target=target, **named)
+        saved = convert_model(model, weights, record_file, save_path, target=target)
     show(saved.summary)
     for kind, path in saved.files.items():
         typer.echo(f"{kind}: {path}")

@@ -3,6 +3,7 @@
 from os import PathLike
 from pathlib import Path
 
+from amct_lite.call_forms import with_onnx_form
 from amct_lite.errors import ParameterError
 from amct_lite.export.save import Saved, fullest_save_type, save_quantized
 from amct_lite.files.record import read_record, write_record
@@ -16,30 +17,39 @@ __all__ = ["convert_model", "convert_qat_model"]
 
 StrPath = str | PathLike[str]
 
-_CAFFE_FORM = ("weights_file", "scale_offset_record_file", "save_path")
-_ONNX_FORM = ("record_file", "save_path")
+_BOTH_FORMS = (
+    "For a Caffe network call convert_model(model_file, weights_file, scale_offset_record_file, save_path), for an ONNX"
+    " model convert_model(model_file, record_file, save_path)."
+)
 
 
+def _convert_onnx_model(
+    model_file: StrPath, record_file: StrPath, save_path: StrPath, *, target: str = "ascend"
+) -> Saved:
+    if is_caffe(model_file):
+        raise ParameterError(
+            f"convert_model was called as for ONNX, but {model_file} is a Caffe network.", remedy=_BOTH_FORMS
+        )
+    return _convert(model_file, None, record_file, save_path, target)
+
+
+@with_onnx_form(_convert_onnx_model, lambda _caffe, _onnx: False)
 def convert_model(
     model_file: StrPath,
-    *files: StrPath,
-    weights_file: StrPath | None = None,
-    scale_offset_record_file: StrPath | None = None,
-    record_file: StrPath | None = None,
-    save_path: StrPath | None = None,
+    weights_file: StrPath,
+    scale_offset_record_file: StrPath,
+    save_path: StrPath,
+    *,
     target: str = "ascend",
 ) -> Saved:
     """Quantize a float model with the factors of a record, written by AMCT, by `calibrate` or by hand.
 
-    It takes `(model_file, weights_file, scale_offset_record_file, save_path)` for a Caffe network and
-    `(model_file, record_file, save_path)` for an ONNX model, in this order or by name.
+    In amct_onnx's form without `weights_file`: `convert_model(model_file, record_file, save_path)`.
 
     Args:
         model_file: The float network: a prototxt, or an ONNX file.
-        *files: What follows in that order.
         weights_file: The caffemodel of a prototxt.
-        scale_offset_record_file: The record, for a Caffe network.
-        record_file: The record, for an ONNX model.
+        scale_offset_record_file: The record; amct_onnx calls it record_file.
         save_path: Folder and file prefix, "out/resnet"; without a prefix when it ends in "/".
         target: A built-in target, or the path of a target's JSON file.
 
@@ -53,21 +63,11 @@ def convert_model(
         >>> convert_model("net.onnx", "record.txt", "out/net")  # doctest: +SKIP
         >>> convert_model("net.prototxt", "net.caffemodel", "record.txt", "out/net")  # doctest: +SKIP
     """
-    named = {
-        "weights_file": weights_file,
-        "scale_offset_record_file": scale_offset_record_file,
-        "record_file": record_file,
-        "save_path": save_path,
-    }
-    caffe = is_caffe(model_file, files[0] if files else weights_file)
-    given = _by_name(model_file, files, named, _CAFFE_FORM if caffe else _ONNX_FORM)
-    folder, prefix = folder_and_prefix(given["save_path"], "convert_model")
-    device = load_target(target)
-    records = read_record(Path(given["scale_offset_record_file" if caffe else "record_file"]))
-    weights = Path(given["weights_file"]) if caffe else None
-    model = open_recorded_model(Path(model_file), weights, records)
-    planned, quantized = recorded_graph(model, records, device)
-    return save_quantized(planned, quantized, fullest_save_type(planned, quantized), folder, prefix)
+    if not is_caffe(model_file, weights_file):
+        raise ParameterError(
+            f"convert_model was called as for Caffe, but {model_file} is no prototxt.", remedy=_BOTH_FORMS
+        )
+    return _convert(model_file, weights_file, scale_offset_record_file, save_path, target)
 
 
 def convert_qat_model(
@@ -110,30 +110,12 @@ def convert_qat_model(
     return saved
 
 
-def _by_name(
-    model_file: StrPath, files: tuple[StrPath, ...], named: dict[str, StrPath | None], form: tuple[str, ...]
-) -> dict[str, StrPath]:
-    """The arguments of one of the two forms.
-
-    Raises:
-        ParameterError: They are those of neither, or of the other one.
-    """
-    given = dict(zip(form, files, strict=False))
-    by_keyword = {name: value for name, value in named.items() if value is not None}
-    missing = [name for name in form if name not in given and name not in by_keyword]
-    if len(files) > len(form):
-        mistake = f"{len(files) + 1} files were given in a row"
-    elif set(given) & set(by_keyword):
-        mistake = f"{min(set(given) & set(by_keyword))} was given twice"
-    elif set(by_keyword) - set(form):
-        mistake = f"{min(set(by_keyword) - set(form))} does not belong to it"
-    elif missing:
-        mistake = f"{' and '.join(missing)} is missing"
-    else:
-        return {**given, **by_keyword}
-    kind = "a Caffe network" if form is _CAFFE_FORM else "an ONNX model"
-    raise ParameterError(
-        f"{model_file} is {kind} by its name, for which convert_model takes (model_file, {', '.join(form)}):"
-        f" {mistake}.",
-        remedy=f"Caffe: (model_file, {', '.join(_CAFFE_FORM)}); ONNX: (model_file, {', '.join(_ONNX_FORM)}).",
-    )
+def _convert(
+    model_file: StrPath, weights_file: StrPath | None, record_file: StrPath, save_path: StrPath, target: str
+) -> Saved:
+    folder, prefix = folder_and_prefix(save_path, "convert_model")
+    device = load_target(target)
+    records = read_record(Path(record_file))
+    model = open_recorded_model(Path(model_file), None if weights_file is None else Path(weights_file), records)
+    planned, quantized = recorded_graph(model, records, device)
+    return save_quantized(planned, quantized, fullest_save_type(planned, quantized), folder, prefix)

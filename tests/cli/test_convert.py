@@ -83,4 +83,4 @@ def test_options_that_do_not_go_together_are_wrong_usage(more, message: str) -> 
 def test_a_mix_up_of_formats_is_an_error(record_file) -> None:
     done = run("--model", MODEL_FILE, "--weights", "n.caffemodel", "--record_file", record_file, "--save_path", "o/n")
     assert isinstance(done.exception, ParameterError)
-    assert "weights_file does not belong to it" in str(done.exception)
+    assert "called as for Caffe, but" in str(done.exception)
