@@ -1,5 +1,6 @@
 """AMCT's verbs that quantize with factors found elsewhere, in a record or a QDQ model: no calibration, no config."""
 
+import logging
 from os import PathLike
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from amct_lite.quantize.recorded_graph import open_recorded_model, recorded_grap
 __all__ = ["convert_model", "convert_qat_model"]
 
 StrPath = str | PathLike[str]
+
+_logger = logging.getLogger(__name__)
 
 _BOTH_FORMS = (
     "For a Caffe network call convert_model(model_file, weights_file, scale_offset_record_file, save_path), for an ONNX"
@@ -118,4 +121,7 @@ def _convert(
     records = read_record(Path(record_file))
     model = open_recorded_model(Path(model_file), None if weights_file is None else Path(weights_file), records)
     planned, quantized = recorded_graph(model, records, device)
-    return save_quantized(planned, quantized, fullest_save_type(planned, quantized), folder, prefix)
+    save_type = fullest_save_type(planned, quantized)
+    if save_type != "Both":
+        _logger.warning("No deploy model is written: AMCT's deploy pair has no layer that clusters an activation.")
+    return save_quantized(planned, quantized, save_type, folder, prefix)

@@ -41,8 +41,9 @@ def open_recorded_model(model_file: Path, weights_file: Path | None, records: Ma
     try:
         model = open_model(model_file, weights_file, fold_batch_norm=fold, skip_fusion_layers=unfused if fold else ())
     except ParameterError as error:
+        missing = next((name for name in unfused if repr(name) in error.cause), "a layer")
         raise RecordError(
-            f"find a layer with skip_fusion failure in model {model_file}: {error.cause}",
+            f"find {missing} failure in model {model_file}: the record has skip_fusion for it.",
             remedy="Use the model that the record was made for, or delete the entry.",
         ) from error
     if isinstance(model, CaffeModel):

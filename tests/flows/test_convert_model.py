@@ -182,7 +182,7 @@ def test_shifts_are_handed_on() -> None:
     ("value", "message"),
     [
         ('key: "conv9" value { scale_d: 1 scale_w: 1 }', "find conv9 failure in model"),
-        ('key: "conv9" value { skip_fusion: true }', "conv9"),
+        ('key: "conv9" value { skip_fusion: true }', "find conv9 failure in model .*has skip_fusion for it"),
         ('key: "relu1" value { scale_d: 1 scale_w: 1 }', "find relu1 failure in model .*type Relu"),
         ('key: "fc1" value { scale_d: 1 }', "cannot find scale_w of layer fc1"),
         ('key: "fc1" value { scale_w: 1 }', "cannot find scale_d of layer fc1"),
@@ -330,3 +330,20 @@ def test_what_a_record_says_of_other_layers_does_not_hinder(tmp_path: Path) -> N
     assert len(read_record(tmp_path / "record.txt")) == 2
     saved = amct.convert_model(MODEL_FILE, tmp_path / "record.txt", tmp_path / "out" / "net")
     assert [layer.name for layer in saved.summary.layers if layer.form != "float"] == ["fc1"]
+
+
+def test_entries_that_only_say_skip_fusion_do_not_hinder_save_model_either(tmp_path: Path, quantize) -> None:
+    flow = quantize(MODEL_FILE, [load_split().calibration.images], target="ascend", skip_layers=["conv2"])
+    record = flow.folder / "record.txt"
+    write(record, record.read_text() + 'record { key: "conv2" value { skip_fusion: true } }')
+    amct.save_model(flow.graph, "Both", tmp_path / "again" / "net")
+    assert models(tmp_path / "again") == models(flow.folder / "out")
+
+
+@needs_lenet
+def test_a_caffe_pair_with_a_clustered_activation_gets_no_deploy_form_and_is_told_so(tmp_path: Path, caplog) -> None:
+    text = 'record { key: "ip1" value { scale_d: 0.1 scale_w: 0.01 activation_cluster: [0, 9, 90] } }'
+    with caplog.at_level(logging.WARNING):
+        saved = amct.convert_model(*LENET, write(tmp_path / "record.txt", text), tmp_path / "out" / "net")
+    assert sorted(saved.files) == ["fake_quant_model", "fake_quant_weights", "summary"]
+    assert "No deploy model is written" in "\n".join(caplog.messages)

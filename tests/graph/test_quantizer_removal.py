@@ -62,9 +62,7 @@ def test_the_clip_has_the_ends_of_the_grid(make_graph, tmp_path, run_model) -> N
 
 
 @pytest.mark.parametrize(("second", "clipped"), [("s", "MaxPool"), ("s2", "Neg")])
-def test_one_clip_serves_two_grids_where_only_values_are_selected_between(
-    make_graph, second: str, clipped: str
-) -> None:
+def test_one_clip_serves_two_grids_where_values_are_only_selected(make_graph, second: str, clipped: str) -> None:
     body = f"a = Neg (x) {pair('a')} b = MaxPool <kernel_shape = [2, 2]> (ad) {pair('b', second)} y = Neg (bd)"
     model = network(make_graph, body)
     remove_quantizers(model)
