@@ -18,6 +18,7 @@ from amct_lite.graph.opening import open_model
 from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.quantize.default_config import default_config
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
+from amct_lite.quantize.record_advice import advise_on_records
 from amct_lite.refine.calibration import find_records
 
 __all__ = ["calibrate", "create_quant_config", "explain_ranges", "init", "quantize_model", "save_model"]
@@ -219,7 +220,9 @@ def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath, *, stora
     """
     _require_graph(graph, "save_model(graph, save_type, save_path)")
     folder, prefix = folder_and_prefix(save_path, "save_model")
-    return save_quantized(graph, graph.read_records(), save_type, folder, prefix, storage=storage)
+    records = graph.read_records()
+    advise_on_records(graph.model, records, graph.target)
+    return save_quantized(graph, records, save_type, folder, prefix, storage=storage)
 
 
 def _require_graph(graph: object, call: str) -> None:

@@ -12,6 +12,7 @@ from amct_lite.files.save_path import folder_and_prefix
 from amct_lite.files.target import load_target
 from amct_lite.graph.opening import is_caffe
 from amct_lite.quantize.qdq_records import open_qdq_model
+from amct_lite.quantize.record_advice import advise_on_records
 from amct_lite.quantize.recorded_graph import open_recorded_model, recorded_graph
 
 __all__ = ["convert_model", "convert_qat_model"]
@@ -107,6 +108,7 @@ def convert_qat_model(
     device = load_target(target)
     model, records = open_qdq_model(Path(model_file), device)
     planned, quantized = recorded_graph(model, records, device)
+    advise_on_records(model, quantized, device)
     saved = save_quantized(planned, quantized, "Both", folder, prefix)
     if record_file is not None:
         write_record(records, Path(record_file))
@@ -121,6 +123,7 @@ def _convert(
     records = read_record(Path(record_file))
     model = open_recorded_model(Path(model_file), None if weights_file is None else Path(weights_file), records)
     planned, quantized = recorded_graph(model, records, device)
+    advise_on_records(model, quantized, device)
     save_type = fullest_save_type(planned, quantized)
     if save_type != "Both":
         _logger.warning("No deploy model is written: AMCT's deploy pair has no layer that clusters an activation.")

@@ -25,7 +25,6 @@ from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.balancing import balanced_graph
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.quantized_layer import QuantizedLayer
-from amct_lite.quantize.record_advice import advise_on_records
 
 __all__ = [
     "SAVE_TYPES",
@@ -135,7 +134,6 @@ def save_quantized(
     if save_type in ("Fakequant", "Both"):
         forms["fake_quant"] = fake_quant_form(planned, layers, folder, start)
     if save_type in ("Deploy", "Both"):
-        advise_on_records(planned.model, records, planned.target)
         forms["deploy"] = _deploy_form(planned, layers, folder, start, stored)
     written: dict[str, Path] = {}
     sizes = {"float_model": planned.model.size_bytes}

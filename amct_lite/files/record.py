@@ -91,7 +91,7 @@ def read_record(path: Path) -> Records:
     root = _parse(text, path)
     if not root.record:
         raise RecordError(
-            f"The record_file {path} is empty, no layers to be quantized.",
+            f"record_file is empty, no layers to be quantized: {path} has no entry.",
             remedy="Calibrate first: run at least batch_num batches.",
         )
     records = Records()
