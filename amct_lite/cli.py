@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from amct_lite.cli_calibration import add_calibration_command
+from amct_lite.cli_convert import add_convert_commands
 from amct_lite.cli_inputs import read_batches
 from amct_lite.cli_options import BatchSizeOption, ConfigOption, ModelOption, RecordOption, WeightsOption
 from amct_lite.cli_output import print_error, print_table, show
@@ -195,6 +196,7 @@ def explain_ranges(
 
 add_calibration_command(app)
 add_search_commands(app)
+add_convert_commands(app)
 
 
 @app.command(epilog="Example: `amct-lite nuq net.onnx --bits 4 --data images.npz -o out`")

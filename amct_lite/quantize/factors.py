@@ -90,6 +90,7 @@ def make_records(
             range_choice=chosen.get(name),
             tensor_balance_factor=model.balance_factors.get(name, ()),
             equalized=name in model.equalized_layers,
+            skip_fusion=name in model.unfused_layers,
         )
         _logger.info("Do layer %s data calibration succeeded!", name)
     return records

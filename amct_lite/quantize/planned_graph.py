@@ -90,7 +90,8 @@ class PlannedGraph:
                 f"There is no record at {path}.",
                 remedy=f"Calibrate first: at least batch_num = {self.config.batch_num} batches.",
             )
-        records = read_record(path)
+        # AMCT also writes entries that only say skip_fusion.
+        records = {name: record for name, record in read_record(path).items() if record.has_factors}
         for layer in self.quantized_layers:
             if layer.name not in records:
                 raise RecordError(

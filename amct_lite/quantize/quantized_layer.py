@@ -35,6 +35,8 @@ class QuantizedLayer:
         float_bias: float32 array of shape (out_channels,) that takes the place of the layer's own bias; None where
             that stays, or `bias` does.
         weight_bits: Width of the levels in `weight`, 4 to 8.
+        shift_bit: By how many bits a device with an int16 stage shifts the accumulator right, one for each of scale_w;
+            () where it does not.
     """
 
     layer: Layer
@@ -49,6 +51,7 @@ class QuantizedLayer:
     float_bias: npt.NDArray[np.float32] | None = None
     activation_costs: tuple[float, ...] = ()
     weight_bits: int = 8
+    shift_bit: tuple[int, ...] = ()
 
     @property
     def has_weight(self) -> bool:

@@ -18,9 +18,19 @@ FLOORS = [
     {"running_calibration", "observing_operators", "reuse"},
     {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
     {"learn"},
-    {"api", "other_verbs", "common", "compression", "comparison", "cli_inputs", "cli_options", "cli_output"},
+    {
+        "api",
+        "other_verbs",
+        "common",
+        "compression",
+        "comparison",
+        "conversion",
+        "cli_inputs",
+        "cli_options",
+        "cli_output",
+    },
     {"editions"},
-    {"cli_search", "cli_calibration"},
+    {"cli_search", "cli_calibration", "cli_convert"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
