@@ -25,19 +25,24 @@ if TYPE_CHECKING:
     from amct_lite.other_verbs import set_cpu_mode, set_gpu_mode
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
+    from amct_lite.tensor_decompose import auto_decomposition
+    from amct_lite.weight_compression import Candidates, candidates
 
 __all__ = [
     "AmctError",
     "AutoCalibrationEvaluatorBase",
     "AutoNuqEvaluatorBase",
+    "Candidates",
     "Compressed",
     "InferenceSession",
     "LayerTable",
     "SearchResult",
     "__version__",
     "accuracy_based_auto_calibration",
+    "auto_decomposition",
     "auto_nuq",
     "calibrate",
+    "candidates",
     "compare",
     "compress",
     "convert_model",
@@ -53,11 +58,14 @@ __all__ = [
 
 _LOADED_AT_FIRST_USE = {
     "AMCT_SO": "amct_lite.observing_operators",
+    "Candidates": "amct_lite.weight_compression",
     "Compressed": "amct_lite.compression",
     "InferenceSession": "amct_lite.session",
     "LayerTable": "amct_lite.comparison",
     "SearchResult": "amct_lite.search.result",
+    "auto_decomposition": "amct_lite.tensor_decompose",
     "calibrate": "amct_lite.api",
+    "candidates": "amct_lite.weight_compression",
     "compare": "amct_lite.comparison",
     "compress": "amct_lite.compression",
     "convert_model": "amct_lite.conversion",
@@ -72,12 +80,17 @@ _LOADED_AT_FIRST_USE = {
 }
 
 
+# Modules that AMCT's scripts reach through the package, without an import of their own.
+_MODULES = ("tensor_decompose",)
+
 if "AMCT_LOG_LEVEL" in os.environ or "AMCT_LOG_FILE_LEVEL" in os.environ:
     importlib.import_module("amct_lite.logs").follow_environment()
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module at first use (PEP 562)."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if "retrain" in name:
         other_verbs = importlib.import_module("amct_lite.other_verbs")
         if name in other_verbs.TRAINING_VERBS:

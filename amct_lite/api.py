@@ -13,10 +13,13 @@ from amct_lite.files.config_file import write_config
 from amct_lite.files.range_file import RangeChoice
 from amct_lite.files.record import range_choices, write_record
 from amct_lite.files.save_path import folder_and_prefix
+from amct_lite.files.simplified_config import read_simplified_config
 from amct_lite.files.target import load_target
-from amct_lite.graph.opening import open_model
+from amct_lite.graph.model import save_with_unique_names
+from amct_lite.graph.opening import is_caffe, open_model
 from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.quantize.default_config import default_config
+from amct_lite.quantize.defined_config import defined_config
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
 from amct_lite.quantize.record_advice import advise_on_records
 from amct_lite.refine.calibration import find_records
@@ -37,9 +40,13 @@ def create_quant_config(
     activation_offset: bool = True,
     config_defination: StrPath | None = None,
     *,
+    updated_model: StrPath | None = None,
     target: str = "ascend",
+    soc: str = "Ascend310",
 ) -> None:
     """Write a JSON config in which every layer that the target can quantize is quantized uniformly.
+
+    Or, with `config_defination`, as AMCT's simplified config says: docs/simplified_config.md.
 
     As in amct_onnx weights_file may be left out: create_quant_config(config_file, model_file, skip_layers, ...).
 
@@ -53,17 +60,17 @@ def create_quant_config(
         skip_layers: Names of layers to leave float.
         batch_num: Batches that calibration will read, at least 1; 16 or 32 images in all are usual.
         activation_offset: Whether activation grids have an offset.
-        config_defination: AMCT's simplified config; not read yet.
+        config_defination: AMCT's simplified config, which says instead of `skip_layers`, `batch_num` and
+            `activation_offset` what they would.
+        updated_model: Where to save a copy of an ONNX network whose operators all have names of their own, those that
+            the config uses; None for no copy.
         target: A built-in target, or the path of a target's JSON file.
+        soc: The chip whose bottlenecks get NUQ where the simplified config asks for it without a mapping file: see
+            `candidates`.
 
     Raises:
         AmctError: A parameter is wrong, the model cannot be loaded, or nothing can be quantized.
     """
-    if config_defination is not None:
-        raise ParameterError(
-            "The 'config_defination' parameter of create_quant_config is not supported yet.",
-            remedy="Create the config without it and edit the JSON file.",
-        )
     if isinstance(batch_num, bool) or not isinstance(batch_num, int) or batch_num < 1:
         raise ParameterError(
             f"The 'batch_num' parameter of create_quant_config must be an int > 0. Got {batch_num!r} instead."
@@ -77,14 +84,28 @@ def create_quant_config(
         raise ParameterError(
             f"The 'skip_layers' parameter of create_quant_config must be a list of str. Got {skip_layers!r} instead."
         )
-    config = default_config(
-        open_model(model_file, weights_file).layers,
-        load_target(target, Path(config_file).parent),
-        skip_layers=skip_layers or (),
-        batch_num=batch_num,
-        activation_offset=activation_offset,
-        target_name=target,
-    )
+    if updated_model is not None and is_caffe(model_file, weights_file):
+        raise ParameterError(
+            "The 'updated_model' parameter of create_quant_config is for ONNX networks.",
+            remedy="Leave it out: the layers of a Caffe network have names of their own.",
+        )
+    where = load_target(target, Path(config_file).parent)
+    if config_defination is not None:
+        if skip_layers:
+            _logger.warning("skip_layers is ignored, as config_defination is given: name the layers there.")
+        definition = read_simplified_config(Path(config_defination))
+        config = defined_config(definition, model_file, weights_file, where, target_name=target, soc=soc)
+    else:
+        config = default_config(
+            open_model(model_file, weights_file).layers,
+            where,
+            skip_layers=skip_layers or (),
+            batch_num=batch_num,
+            activation_offset=activation_offset,
+            target_name=target,
+        )
+    if updated_model is not None:
+        save_with_unique_names(model_file, updated_model)
     if Path(config_file).exists():
         _logger.info("The file already exists at %s, and it will be overwritten by AMCT.", config_file)
     write_config(config, Path(config_file))

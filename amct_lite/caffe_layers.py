@@ -22,7 +22,7 @@ except ImportError:
     # Without Caffe the arithmetic can still be used, and the file be laid out for another Python.
     _Layer = object
 
-__all__ = ["FakeQuantLayer", "fake_quantize", "write_caffe_layers"]
+__all__ = ["FakeQuantLayer", "ShiftLayer", "fake_quantize", "fake_shift", "write_caffe_layers"]
 
 
 class FakeQuantLayer(_Layer):  # type: ignore[misc, unused-ignore]
@@ -59,6 +59,61 @@ class FakeQuantLayer(_Layer):  # type: ignore[misc, unused-ignore]
         """Refuse: rounding has no gradient."""
         if any(propagate_down):
             raise NotImplementedError("FakeQuantLayer is for inference: it has no gradient.")
+
+
+class ShiftLayer(_Layer):  # type: ignore[misc, unused-ignore]
+    """Loses what devices lose that shift their accumulator and go on in int16.
+
+    `python_param.param_str` is JSON: {"deq_scale": one number, or one for each channel, "steps": as many powers of two,
+    "axis": the axis of the channels}.
+    """
+
+    def setup(self, bottom: Any, top: Any) -> None:
+        """Read the parameters."""
+        if len(bottom) != 1 or len(top) != 1:
+            raise ValueError("ShiftLayer takes one bottom and one top.")
+        parameters = json.loads(self.param_str)
+        self.deq_scale = parameters["deq_scale"]
+        self.steps = parameters["steps"]
+        self.axis = int(parameters["axis"])
+
+    def reshape(self, bottom: Any, top: Any) -> None:
+        """Give the top the bottom's shape."""
+        top[0].reshape(*bottom[0].data.shape)
+
+    def forward(self, bottom: Any, top: Any) -> None:
+        """Shift and decode."""
+        top[0].data[...] = fake_shift(bottom[0].data, self.deq_scale, self.steps, self.axis)
+
+    def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:  # noqa: ARG002 - Caffe's signature
+        """Refuse: rounding has no gradient."""
+        if any(propagate_down):
+            raise NotImplementedError("ShiftLayer is for inference: it has no gradient.")
+
+
+def fake_shift(x: Any, deq_scale: Any, steps: Any, axis: int = 1) -> Any:
+    """The int16 stage of older devices in float32: clip(floor(round(x / deq_scale) / step)) * step * deq_scale.
+
+    Args:
+        x: float32 array of any shape: a layer's output.
+        deq_scale: What one unit of the accumulator stands for: one number, or one for each channel.
+        steps: 2^N for each of them.
+        axis: The axis of the channels.
+
+    Returns:
+        float32 array of the same shape.
+
+    Example:
+        >>> fake_shift(np.array([[2.5, -2.5, 40000.0]], np.float32), [0.5], [2.0]).tolist()
+        [[2.0, -3.0, 32767.0]]
+    """
+    x = np.asarray(x, np.float32)
+    shape = [1] * x.ndim
+    if len(deq_scale) > 1:
+        shape[axis] = -1
+    scale, step = (np.asarray(values, np.float32).reshape(shape) for values in (deq_scale, steps))
+    kept = np.clip(np.floor(np.rint(x / scale) / step), -(1 << 15), (1 << 15) - 1)
+    return kept * (scale * step)
 
 
 def fake_quantize(

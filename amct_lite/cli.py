@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from amct_lite.cli_amct import add_amct_commands
 from amct_lite.cli_calibration import add_calibration_command
 from amct_lite.cli_convert import add_convert_commands
 from amct_lite.cli_inputs import read_batches
@@ -197,6 +198,7 @@ def explain_ranges(
 add_calibration_command(app)
 add_search_commands(app)
 add_convert_commands(app)
+add_amct_commands(app)
 
 
 @app.command(epilog="Example: `amct-lite nuq net.onnx --bits 4 --data images.npz -o out`")

@@ -25,8 +25,10 @@ def _create_quant_config(
     batch_num: int = 1,
     activation_offset: bool = True,
     config_defination: StrPath | None = None,
+    updated_model: StrPath | None = None,
     *,
     target: str = "ascend",
+    soc: str = "Ascend310",
 ) -> None:
     if is_caffe(model_file):
         raise ParameterError(
@@ -34,7 +36,10 @@ def _create_quant_config(
             remedy="Give its caffemodel as weights_file, behind model_file.",
         )
     api.create_quant_config(
-        config_file, model_file, None, skip_layers, batch_num, activation_offset, config_defination, target=target
+        *(config_file, model_file, None, skip_layers, batch_num, activation_offset, config_defination),
+        updated_model=updated_model,
+        target=target,
+        soc=soc,
     )
 
 

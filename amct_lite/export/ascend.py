@@ -1,23 +1,29 @@
 """The Ascend deploy form: AscendQuant, a layer on int8 weights and int32 bias, AscendDequant (AMCT's deploy model).
 
 The nodes are in the default domain, as Ascend's compiler expects, so no general runtime can load this file. The
-compiler takes the activation's offset back through the bias.
+compiler takes the activation's offset back through the bias. docs/deploy_forms.md has the arithmetic.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
+from amct_lite.errors import ExportError
 from amct_lite.export.activation_quantizer import table_lookup
+from amct_lite.export.ascend_bias import find_bias_add, to_integer_add
+from amct_lite.export.ascend_param import pack_dequant_param
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.operands import OperandReplacer, refuse_float_weights, refuse_wide_activations
+from amct_lite.export.relu6 import relax_relu6
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.types import LayerKind
 
-__all__ = ["ascend_model", "pack_dequant_param"]
+__all__ = ["ascend_model"]
+
+# They only select values, so they run on int8 and are decoded behind.
+_SELECTING = frozenset({"MaxPool"})
 
 
 def ascend_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
@@ -28,7 +34,8 @@ def ascend_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
         layers: Its quantized layers, in graph order.
 
     Raises:
-        ExportError: A layer's weights stay float, or its input has 16 bits.
+        ExportError: A layer's weights stay float, its input has 16 bits, or what only AscendAntiQuant decodes has an
+            offset.
     """
     refuse_float_weights(layers)
     refuse_wide_activations(layers)
@@ -37,25 +44,18 @@ def ascend_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
     for layer in layers:
         replacer.replace(layer)
     for layer in layers:
-        _dequantize_output(editor, layer)
+        if layer.layer.kind is LayerKind.OPERATOR_INPUT:
+            _decode_operand(editor, layer)
+        else:
+            _dequantize_output(editor, layer)
+    relax_relu6(editor.graph)
     editor.drop_unused_initializers()
     return editor.ir
 
 
-def pack_dequant_param(deq_scale: npt.NDArray[np.float32], shift_bit: int = 0) -> npt.NDArray[np.uint64]:
-    """Pack AscendDequant's parameter: bits 31 to 0 the float32 scale, 39 to 32 the shift N (AMCT's deploy format).
-
-    Example:
-        >>> [hex(v) for v in pack_dequant_param(np.array([1.0], np.float32), shift_bit=3)]
-        ['0x33f800000']
-    """
-    bits = np.ascontiguousarray(deq_scale, np.float32).view(np.uint32).astype(np.uint64)
-    return bits | np.uint64(shift_bit << 32)
-
-
 def _quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
     assert layer.grid is not None
-    name = layer.layer.name
+    name = layer.layer.node_name
     activation = node.inputs[layer.layer.activation_index]
     attributes = {
         "scale": float(np.float32(1) / np.float32(layer.grid.scale)),
@@ -83,6 +83,24 @@ def _int32_bias(editor: GraphEditor, _node: ir.Node, layer: QuantizedLayer) -> i
     return editor.constant(f"{layer.layer.name}.bias.quantized", layer.bias)
 
 
+def _decode_operand(editor: GraphEditor, layer: QuantizedLayer) -> None:
+    """Make floats of an operator's quantized input again: behind an operator that runs on int8, else in front."""
+    assert layer.grid is not None
+    if layer.grid.offset != 0:
+        raise ExportError(
+            f"AscendAntiQuant only multiplies, and the grid of this input has the offset {layer.grid.offset}.",
+            layer=layer.layer.name,
+            remedy="Calibrate again with this target: its tensor_quantize grids are symmetric.",
+        )
+    node, index = editor.node_of(layer.layer), layer.layer.activation_index
+    name, attributes = f"{node.name}.anti_quant", {"scale": float(np.float32(layer.grid.scale))}
+    if node.op_type in _SELECTING:
+        editor.insert_after_output(node, "AscendAntiQuant", [], name, attributes)
+        node.outputs[0].type = ir.TensorType(ir.DataType.INT8)
+    else:
+        node.replace_input_with(index, editor.insert(node, "AscendAntiQuant", [node.inputs[index]], name, attributes))
+
+
 def _dequantize_output(editor: GraphEditor, layer: QuantizedLayer) -> None:
     assert layer.grid is not None
     node, name = editor.node_of(layer.layer), f"{layer.layer.name}.dequant"
@@ -90,10 +108,15 @@ def _dequantize_output(editor: GraphEditor, layer: QuantizedLayer) -> None:
     if float_bias is not None:
         node.replace_input_with(2, None)
     scale = layer.bias_scale() if layer.weight is not None else np.array([layer.grid.scale], np.float32)
-    param = editor.constant(f"{name}.param", pack_dequant_param(scale))
-    dequantized = editor.insert_after_output(node, "AscendDequant", [param], name, {"dtype": 0})
-    # What the integer layer puts out is int32; the graph still said float.
+    param = editor.constant(f"{name}.param", pack_dequant_param(scale, layer.shift_bit or 0))
+    # What the integer layer puts out is int32; the graph still says float.
     node.outputs[0].type = ir.TensorType(ir.DataType.INT32)
+    added = find_bias_add(node, layer)
+    if added is not None:
+        to_integer_add(editor, added, layer)
+    dequantized = editor.insert_after_output(
+        node if added is None else added.node, "AscendDequant", [param], name, {"dtype": 0}
+    )
     if float_bias is not None:
         _add_float_bias(editor, layer, dequantized.producer(), float_bias)
 

@@ -56,9 +56,9 @@ class CaffeEditor:
         """
         return self.layers[self._index(name)]
 
-    def bottom_value(self, name: str) -> str:
-        """The value name of a layer's first bottom in the network as read: the same name, the same numbers."""
-        return self._bottoms[name][0]
+    def bottom_value(self, name: str, index: int = 0) -> str:
+        """The value name of a layer's bottom in the network as read: the same name, the same numbers."""
+        return self._bottoms[name][index]
 
     def new_blob(self, name: str) -> str:
         """A blob name that nothing has yet: the one given, with underscores after it where needed."""

@@ -4,29 +4,31 @@ Names, order and unquantized parameters of the network survive; layers that only
 BatchNorm and Scale layers were folded into a quantized layer they disappear; at a layer that stays float they stay too.
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from google.protobuf import text_format
 
 from amct_lite.caffe.network import CaffeNetwork
-from amct_lite.errors import ExportError
 from amct_lite.export.caffe_blobs import float_blob, int8_blob, int32_blob
 from amct_lite.export.caffe_editor import CaffeEditor
+from amct_lite.export.caffe_quant_layers import (
+    anti_quant_layer,
+    dequant_layer,
+    new_layer,
+    python_quant_layer,
+    python_shift_layer,
+    quant_layer,
+)
 from amct_lite.export.operands import refuse_float_weights, refuse_wide_activations
+from amct_lite.export.relu6 import relax_relu6_layers
 from amct_lite.files.atomic import write_bytes_atomically, write_text_atomically
-from amct_lite.files.protos import message_class
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.types import LayerKind
 
-__all__ = ["PYTHON_MODULE", "deploy_pair", "fake_quant_pair", "float_pair", "write_pair"]
-
-PYTHON_MODULE = "amct_lite.caffe_layers"
-"""Where Caffe finds the fake-quant layers; see `amct_lite.caffe_layers.write_caffe_layers`."""
+__all__ = ["deploy_pair", "fake_quant_pair", "float_pair", "write_pair"]
 
 Pair = tuple[Any, Any]
 """(prototxt, caffemodel), two NetParameter messages."""
@@ -60,17 +62,26 @@ def fake_quant_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], fol
     refuse_wide_activations(layers)
     editor = CaffeEditor(network)
     _take_out_folded(editor, layers, folded)
-    _insert_quantizers(editor, layers, _python_layer)
+    _insert_quantizers(editor, layers, python_quant_layer)
     for layer in layers:
+        if not layer.has_weight:
+            continue
+        message = editor.layer(layer.layer.name)
+        if layer.shift_bit and not layer.has_bias:
+            _move_bias_out(editor, message, layer)
         bias = layer.decode_bias() if layer.has_bias else None
-        if layer.has_weight:
-            weight = _in_caffe_order(editor.layer(layer.layer.name), layer, layer.decode_weight())
-            _set_blobs(editor.layer(layer.layer.name), weight, bias, float_blob, float_blob)
+        weight = _in_caffe_order(message, layer, layer.decode_weight())
+        _set_blobs(message, weight, bias, float_blob, float_blob)
+        if layer.shift_bit:
+            editor.insert_after(message.name, python_shift_layer(message, layer))
     return editor.pair()
 
 
 def deploy_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], folded: Mapping[str, str]) -> Pair:
-    """Build AMCT's deploy pair: Quant, a layer on int8 weights and int32 bias, DeQuant. No Caffe runs it.
+    """Build AMCT's deploy pair: Quant, a layer on int8 weights and int32 bias, DeQuant. Stock Caffe cannot run it.
+
+    An input of Pooling or Eltwise that is quantized gets Quant and AntiQuant: behind a Pooling, which selects among
+    int8 values, and in front of an Eltwise.
 
     Args:
         network: The network with its weights; it is not changed.
@@ -81,21 +92,26 @@ def deploy_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], folded:
         (prototxt, caffemodel).
 
     Raises:
-        ExportError: A layer is none of the network's, its activation is clustered, or its weights stay float.
+        ExportError: A layer is none of the network's, its activation is clustered, its weights stay float, or what only
+            AntiQuant decodes has an offset.
     """
     refuse_float_weights(layers)
     refuse_wide_activations(layers)
     editor = CaffeEditor(network)
     _take_out_folded(editor, layers, folded)
-    _insert_quantizers(editor, layers, _quant_layer)
+    _insert_quantizers(editor, layers, quant_layer)
     for layer in layers:
-        message = editor.layer(layer.layer.name)
+        message = editor.layer(layer.layer.node_name)
+        if layer.layer.kind is LayerKind.OPERATOR_INPUT:
+            _decode_operand(editor, message, layer)
+            continue
         if layer.weight is not None:
             if layer.bias is None:
                 _move_bias_out(editor, message, layer)
             weight = _in_caffe_order(message, layer, layer.weight)
             _set_blobs(message, weight, layer.bias, int8_blob, int32_blob)
-        editor.insert_after(layer.layer.name, _dequant_layer(message, layer))
+        editor.insert_after(message.name, dequant_layer(message, layer))
+    relax_relu6_layers(editor.layers)
     return editor.pair()
 
 
@@ -137,78 +153,39 @@ def _take_out_folded(editor: CaffeEditor, layers: Sequence[QuantizedLayer], fold
 def _insert_quantizers(
     editor: CaffeEditor, layers: Sequence[QuantizedLayer], make: Callable[[QuantizedLayer, str, str], Any]
 ) -> None:
-    """Put a quantizer in front of each layer; layers that quantize the same blob alike share one."""
+    """Put a quantizer in front of each quantized bottom; those that quantize the same blob alike share one."""
     tops: dict[Any, str] = {}
     for layer in layers:
         if layer.grid is None:
             continue
-        name = layer.layer.name
+        name, index = layer.layer.node_name, layer.layer.activation_index
         message = editor.layer(name)
-        key = (editor.bottom_value(name), layer.grid, layer.activation_levels, layer.activation_costs)
+        key = (editor.bottom_value(name, index), layer.grid, layer.activation_levels, layer.activation_costs)
         if key not in tops:
-            tops[key] = editor.new_blob(f"{name}_0_quant")
-            quantizer = make(layer, message.bottom[0], tops[key])
+            tops[key] = editor.new_blob(f"{name}_{index}_quant")
+            quantizer = make(layer, message.bottom[index], tops[key])
             quantizer.name = editor.new_layer_name(quantizer.name)
             editor.insert_before(name, quantizer)
-        message.bottom[0] = tops[key]
+        message.bottom[index] = tops[key]
 
 
-def _python_layer(layer: QuantizedLayer, bottom: str, top: str) -> Any:
-    grid = layer.grid
-    assert grid is not None
-    levels = None if layer.activation_levels is None else list(layer.activation_levels)
-    parameters: dict[str, Any] = {
-        "scale": grid.scale,
-        "offset": grid.offset,
-        "num_bits": grid.num_bits,
-        "levels": levels,
-    }
-    if layer.activation_costs:
-        parameters["costs"] = list(layer.activation_costs)
-    message = _new_layer(f"{layer.layer.name}_0_quant_layer", "Python", bottom, top)
-    message.python_param.module = PYTHON_MODULE
-    message.python_param.layer = "FakeQuantLayer"
-    message.python_param.param_str = json.dumps(parameters)
-    return message
-
-
-def _quant_layer(layer: QuantizedLayer, bottom: str, top: str) -> Any:
-    name = layer.layer.name
-    if layer.activation_levels is not None:
-        raise ExportError(
-            "AMCT's deploy pair has no layer that clusters an activation.",
-            layer=name,
-            remedy="Leave activation NUQ out of its config, or save the fake-quant pair alone: save_type 'Fakequant'.",
-        )
-    assert layer.grid is not None
-    message = _new_layer(f"{name}_0_quant_layer", "Quant", bottom, top)
-    message.quant_param.with_offset = layer.grid.offset != 0
-    message.quant_param.scale = float(np.float32(1) / np.float32(layer.grid.scale))
-    message.quant_param.offset = np.int8(layer.grid.offset).tobytes()
-    message.quant_param.object_layer = name
-    return message
-
-
-def _dequant_layer(message: Any, layer: QuantizedLayer) -> Any:
-    """In place on the layer's top, so that every name stays."""
-    top = message.top[0]
-    dequant = _new_layer(f"{message.name}_dequant_layer", "DeQuant", top, top)
-    assert layer.grid is not None
-    scale = layer.bias_scale() if layer.weight is not None else np.array([layer.grid.scale], np.float32)
-    dequant.dequant_param.channel_wise = scale.size > 1
-    dequant.dequant_param.object_layer = message.name
-    dequant.dequant_param.layer_type = message.type
-    zeros = np.zeros_like(scale)
-    # deqscale, shift_bit, offset_w: a weight's offset is always 0, and a shift is for devices of an older kind.
-    dequant.blobs.extend([float_blob(scale), float_blob(zeros), float_blob(zeros)])
-    return dequant
+def _decode_operand(editor: CaffeEditor, message: Any, layer: QuantizedLayer) -> None:
+    index = layer.layer.activation_index
+    if message.type == "Pooling":
+        name, top = f"{message.name}_anti_quant_layer", message.top[0]
+        editor.insert_after(message.name, anti_quant_layer(layer, editor.new_layer_name(name), top, top))
+        return
+    top = editor.new_blob(f"{message.name}_{index}_anti_quant")
+    name = editor.new_layer_name(f"{message.name}_{index}_anti_quant_layer")
+    editor.insert_before(message.name, anti_quant_layer(layer, name, message.bottom[index], top))
+    message.bottom[index] = top
 
 
 def _move_bias_out(editor: CaffeEditor, message: Any, layer: QuantizedLayer) -> None:
     """A bias without an int32 form is added in float, behind what will be the DeQuant layer."""
     if len(message.blobs) < 2:
         return
-    bias = _new_layer(f"{message.name}_bias_layer", "Bias", message.top[0], message.top[0])
+    bias = new_layer(f"{message.name}_bias_layer", "Bias", message.top[0], message.top[0])
     if message.type == "InnerProduct" and layer.layer.axis is not None:
         # Counted from the front: the top has fewer axes than the bottom, from whose end a negative axis counts.
         bias.bias_param.axis = layer.layer.axis
@@ -248,7 +225,3 @@ def _in_caffe_order(message: Any, layer: QuantizedLayer, weight: npt.NDArray[Any
 
 def _parameters(message: Any) -> Any:
     return message.inner_product_param if message.type == "InnerProduct" else message.convolution_param
-
-
-def _new_layer(name: str, layer_type: str, bottom: str, top: str) -> Any:
-    return message_class("caffe", "caffe.LayerParameter")(name=name, type=layer_type, bottom=[bottom], top=[top])

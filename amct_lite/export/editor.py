@@ -38,7 +38,7 @@ class GraphEditor:
 
     def constant(self, name: str, array: npt.NDArray[np.generic] | np.generic) -> ir.Value:
         """A new initializer; its name gets a suffix where it is taken."""
-        return add_initializer(self.graph, self._unique(name), np.asarray(array))
+        return add_initializer(self.graph, self.unique_name(name), np.asarray(array))
 
     def prefix(self, wish: str) -> str:
         """A name that nothing begins with yet: `wish`, or `wish1`, `wish2` ..."""
@@ -77,7 +77,7 @@ class GraphEditor:
         Returns:
             Its output.
         """
-        unique = self._unique(name)
+        unique = self.unique_name(name)
         node = ir.node(op_type, list(inputs), attributes=dict(attributes or {}), name=unique)
         node.outputs[0].name = unique
         self.graph.insert_before(before, node)
@@ -113,7 +113,7 @@ class GraphEditor:
             The new node's output, known by the name that the other node's output had.
         """
         old = node.outputs[0]
-        new_node = ir.node(op_type, [old, *inputs], attributes=dict(attributes), name=self._unique(name))
+        new_node = ir.node(op_type, [old, *inputs], attributes=dict(attributes), name=self.unique_name(name))
         new = new_node.outputs[0]
         consumers = [(use.node, use.idx) for use in old.uses() if use.node is not new_node]
         for consumer, index in consumers:
@@ -121,7 +121,7 @@ class GraphEditor:
         for index, output in enumerate(self.graph.outputs):
             if output is old:
                 self.graph.outputs[index] = new
-        new.name, old.name = old.name, self._unique(f"{name}.input")
+        new.name, old.name = old.name, self.unique_name(f"{name}.input")
         new.shape, new.type = old.shape, old.type
         self.graph.insert_after(node, new_node)
         return new
@@ -133,7 +133,8 @@ class GraphEditor:
             if not value.uses() and value not in outputs:
                 del self.graph.initializers[name]
 
-    def _unique(self, name: str) -> str:
+    def unique_name(self, name: str) -> str:
+        """A name that nothing has yet: the one given, with a number behind it where needed."""
         candidate, number = name, 0
         while candidate in self._names:
             number += 1

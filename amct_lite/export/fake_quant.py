@@ -13,6 +13,7 @@ import onnx_ir as ir
 from amct_lite.export.activation_quantizer import QuantizedTensor, quantize_tensor, table_lookup
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.operands import OperandReplacer
+from amct_lite.export.shift import simulate_shift
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 from amct_lite.types import Grid
@@ -31,6 +32,8 @@ def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model
     replacer = fake_quantizer(editor)
     for layer in layers:
         replacer.replace(layer)
+    for layer in layers:
+        simulate_shift(editor, layer)
     editor.drop_unused_initializers()
     return editor.ir
 

@@ -22,6 +22,7 @@ from amct_lite.export.editor import GraphEditor
 from amct_lite.export.fake_quant import decoded_bias, fake_quantize
 from amct_lite.export.integer_clipping import clip_integers
 from amct_lite.export.operands import OperandReplacer
+from amct_lite.export.shift import refuse_shifts
 from amct_lite.export.storage import Storage, insert_weight, is_integer, storage_of
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -41,9 +42,10 @@ def qdq_model(model: Model, layers: Sequence[QuantizedLayer], storage: Storage |
         storage: How weights are stored; None for codebooks packed and everything else as int8.
 
     Raises:
-        ExportError: A layer's weight cannot be stored so, or a layer's input has 16 bits and the model's operator set
-            cannot be raised to the one that has them.
+        ExportError: A layer's weight cannot be stored so, the record has shifts, or a layer's input has 16 bits and
+            the model's operator set cannot be raised to the one that has them.
     """
+    refuse_shifts(layers)
     editor = _editor(model, layers, storage)
     replacer = OperandReplacer(
         editor,

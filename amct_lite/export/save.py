@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from amct_lite.errors import ParameterError
 from amct_lite.export.ascend import ascend_model
 from amct_lite.export.caffe_pair import deploy_pair, fake_quant_pair, write_pair
 from amct_lite.export.fake_quant import fake_quant_model
-from amct_lite.export.fusion_info import fusion_info
+from amct_lite.export.fusion_info import DeployOperator, caffe_operators, fusion_info, onnx_operators
 from amct_lite.export.qdq import qdq_model
 from amct_lite.export.storage import Storage
 from amct_lite.export.summary import Summary, summarise
@@ -76,10 +76,12 @@ class Form:
     Attributes:
         files: Where it goes.
         write: Writes it there and returns its size in bytes.
+        operators: What a deploy form's operators stand for; () for other forms.
     """
 
     files: ModelFiles
     write: Callable[[], int]
+    operators: tuple[DeployOperator, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def save_quantized(
         written.update(form.files.by_kind(name))
     if "deploy" in forms:
         written["quant_json"] = folder / f"{start}quant.json"
-        document = fusion_info(planned.model.ir.graph.name or "", layers)
+        document = fusion_info(planned.model.ir.graph.name or "", forms["deploy"].operators)
         write_text_atomically(written["quant_json"], dump_json(document))
     fitted = [name for name, record in records.items() if record.weight is not None]
     summary = summarise(
@@ -210,9 +212,11 @@ def _deploy_form(
     model, form = planned.model, planned.target.deploy_form
     if isinstance(model, CaffeModel) and form == "ascend":
         pair = deploy_pair(model.network, layers, model.folded)
-        return _caffe_form(pair, folder / f"{start}deploy_model", folder / f"{start}deploy_weights")
+        saved = _caffe_form(pair, folder / f"{start}deploy_model", folder / f"{start}deploy_weights")
+        return replace(saved, operators=caffe_operators(pair[0].layer, model))
     deploy = ascend_model(model, layers) if form == "ascend" else qdq_model(model, layers, storage)
-    return _onnx_form(deploy, folder / f"{start}deploy_model.onnx")
+    saved = _onnx_form(deploy, folder / f"{start}deploy_model.onnx")
+    return replace(saved, operators=onnx_operators(deploy.graph, model.ir.graph))
 
 
 def _onnx_form(model: ir.Model, path: Path) -> Form:

@@ -14,6 +14,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    field_validator,
 )
 
 from amct_lite.files.activation_params import (
@@ -27,6 +28,7 @@ from amct_lite.files.activation_params import (
 )
 from amct_lite.files.codebook_params import CodebookParams
 from amct_lite.files.strict_model import StrictModel as _Strict
+from amct_lite.files.tensor_quantize import TensorQuantize, refuse_repetitions
 
 __all__ = [
     "ActivationQuantParams",
@@ -43,6 +45,7 @@ __all__ = [
     "NuqActivationParams",
     "NuqParams",
     "QuantConfig",
+    "TensorQuantize",
 ]
 
 NUM_STEPS_LADDER = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4)
@@ -184,13 +187,18 @@ class QuantConfig(BaseModel):
     version: Annotated[Literal[1], _only(int)] = 1
     batch_num: int = Field(default=1, gt=0, description="Batches that calibration reads.")
     activation_offset: bool = Field(default=True, description="Whether activation grids have an offset.")
-    joint_quant: Annotated[Literal[False], _only(bool)] = Field(
-        default=False, description="AMCT's joint Eltwise grids; not supported yet."
+    joint_quant: bool = Field(
+        default=False, description="Whether tensors that Eltwise or Add adds up share their factors."
     )
     weight_offset: Annotated[Literal[False], _only(bool)] = Field(default=False, description="Weights are symmetric.")
     do_fusion: bool = Field(default=True, description="Fold BatchNormalization into the layer before it.")
-    fakequant_precision_mode: Literal["DEFAULT"] = "DEFAULT"
+    fakequant_precision_mode: Literal["DEFAULT", "FORCE_FP16_QUANT"] = Field(
+        default="DEFAULT", description="Whether the fake-quant form also rounds as a device that quantizes in float16."
+    )
     skip_fusion_layers: list[str] = Field(default=[], description="Layers into which nothing is folded.")
+    tensor_quantize: list[TensorQuantize] = Field(
+        default=[], description="Inputs of operators without weights that are quantized too."
+    )
     cross_layer_equalization: bool = Field(
         default=False, description="Scale channels between layers so that both weights use their range equally."
     )
@@ -207,6 +215,12 @@ class QuantConfig(BaseModel):
         " codebook{bits}, uniform{bits}.",
     )
 
+    @field_validator("tensor_quantize")
+    @classmethod
+    def _tensors_come_once(cls, value: list[TensorQuantize]) -> list[TensorQuantize]:
+        refuse_repetitions(value)
+        return value
+
     @property
     def layers(self) -> dict[str, LayerConfig]:
         """Layer name -> its config, in the file's order."""
@@ -214,15 +228,15 @@ class QuantConfig(BaseModel):
 
     def to_document(self) -> dict[str, Any]:
         """The config as it is written: AMCT's order, layers sorted by name, keys that AMCT leaves out left out."""
-        hidden = {"joint_quant", "weight_offset", "fakequant_precision_mode"}
-        names = [name for name in type(self).model_fields if name not in hidden]
-        values = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in type(self).model_fields}
         document = {name: _plain(value) for name, value in values.items() if value != _LEFT_OUT_AT.get(name)}
         document.update({name: _plain(layer) for name, layer in sorted(self.layers.items())})
         return document
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     if not isinstance(value, BaseModel):
         return value
     fields = {name: getattr(value, name) for name in type(value).model_fields}
@@ -230,8 +244,13 @@ def _plain(value: Any) -> Any:
     return {name: _plain(fields[name]) for name in ordered if fields[name] != _LEFT_OUT_AT.get(name)}
 
 
-# None leaves any key out; these are ours and off, so that AMCT's blocks keep AMCT's keys.
-_LEFT_OUT_AT = {
+# None leaves any key out. AMCT leaves the first four out at their defaults; the others are ours and off, so that
+# AMCT's blocks keep AMCT's keys.
+_LEFT_OUT_AT: dict[str, Any] = {
+    "joint_quant": False,
+    "weight_offset": False,
+    "fakequant_precision_mode": "DEFAULT",
+    "tensor_quantize": [],
     "cross_layer_equalization": False,
     "entropy_weight": 0.0,
     "output_aware": False,
@@ -243,6 +262,8 @@ _LEFT_OUT_AT = {
 }
 
 _AMCT_ORDER = (
+    "layer_name",
+    "input_index",
     "quant_enable",
     "dmq_balancer_param",
     "activation_quant_params",

@@ -79,6 +79,8 @@ class Target(BaseModel):
         channel_wise: Layer kinds whose weights may have a scale per output channel.
         integer_operators: Types of ONNX operators, beside layers, that have integer kernels there: what stands between
             them and convolutions is quantized as well, so that whole chains run on integers.
+        shift_bit: Whether its devices dequantize in int16, so that calibration has to find how far each accumulator is
+            shifted (AMCT's SearchN).
         rules: Technique -> layer kind -> conditions; a kind that is missing is not allowed at all.
     """
 
@@ -89,6 +91,7 @@ class Target(BaseModel):
     deploy_form: Literal["ascend", "qdq"]
     channel_wise: tuple[LayerKind, ...] = ()
     integer_operators: tuple[str, ...] = ()
+    shift_bit: bool = False
     rules: dict[Technique, dict[LayerKind, Rule]]
 
     def refusal(self, layer: Layer, technique: Technique) -> str | None:

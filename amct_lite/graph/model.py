@@ -28,7 +28,7 @@ from amct_lite.graph.reading import ModelFile, read_model_file
 from amct_lite.graph.saving import save_ir
 from amct_lite.types import Layer
 
-__all__ = ["Model", "load_model"]
+__all__ = ["Model", "load_model", "save_with_unique_names"]
 
 _INVALID = "Export it again, or check it with onnx.checker to see where it went wrong."
 
@@ -205,6 +205,22 @@ def load_model(
         remove_unused(graph)
     unfused = skip_fusion_layers if fold_batch_norm else names
     return Model(graph, file.path, file.digest, file.digest.size_bytes, unfused_layers=unfused)
+
+
+def save_with_unique_names(path: str | os.PathLike[str], copy: str | os.PathLike[str]) -> None:
+    """Save a model as it is, but for the names of its operators: those by which `load_model` knows them.
+
+    An operator without a name becomes `{op_type}_{index}`, and one whose name is taken gets a number behind it.
+
+    Args:
+        path: An ONNX file.
+        copy: Where to write.
+
+    Raises:
+        FileError: A file cannot be read or written.
+        ModelError: It is no valid model.
+    """
+    save_ir(_deserialise(read_model_file(path)), copy)
 
 
 def _deserialise(file: ModelFile) -> ir.Model:

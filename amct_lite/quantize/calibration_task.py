@@ -28,6 +28,11 @@ def calibration_task(
     """
     if graph.config_file is None:
         raise ParameterError("A calibration model needs a config file that its session can read.")
+    if graph.target.shift_bit:
+        raise ParameterError(
+            f"The target {graph.target.name!r} has shift_bit, which is found on samples behind the ranges.",
+            remedy="Calibrate with amct_lite.calibrate(graph, batches).",
+        )
     for plan in graph.plans:
         if plan.needs_samples:
             raise ParameterError(

@@ -27,6 +27,7 @@ from amct_lite.files.config import (
 from amct_lite.files.range_file import RangeChoice
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
+from amct_lite.quantize.joint import join_grids
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.range_choice import RangeKey, choose_on_histogram, range_groups
 from amct_lite.quantize.weight_rows import to_rows
@@ -68,6 +69,7 @@ def make_records(
         for plan in enabled
         if plan.quantizes_input
     }
+    grids = join_grids([plan for plan in enabled if plan.quantizes_input], grids)
     weights = _weight_factors(model, [plan for plan in enabled if plan.codebook is None], grids)
     codebooks = _plain_codebooks(model, [plan for plan in enabled if plan.codebook is not None])
     records = {}

@@ -33,6 +33,7 @@ class LayerPlan:
         channel_wise: Whether its weight has a scale per output channel.
         with_offset: Whether its activation grid has an offset.
         codebook: The codebook that its weight becomes; None where it does not become one.
+        joint: Plans with the same value share one activation grid; None for a grid of its own.
     """
 
     layer: Layer
@@ -41,6 +42,7 @@ class LayerPlan:
     channel_wise: bool = False
     with_offset: bool = False
     codebook: CodebookSpec | None = None
+    joint: str | None = None
 
     @property
     def weight_params(self) -> ArqParams | NuqParams | CodebookParams | FloatWeightParams | None:

@@ -66,7 +66,7 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
         return LayerPlan(layer, reason=refusal or why)
     if refusal is not None:
         raise ConfigError(
-            f"This layer does not support quant: {_as_clause(refusal)}.",
+            f"layer {layer.name} does not support quant. {_as_sentence(refusal)}",
             layer=layer.name,
             remedy=_remedy(layer, Technique.UNIFORM, "delete its block from the config"),
         )
@@ -250,6 +250,10 @@ def _check_tied(plans: Sequence[LayerPlan]) -> None:
                     layer=plan.layer.name,
                     remedy="Give both the same weight_quant_params, or disable both.",
                 )
+
+
+def _as_sentence(clause: str) -> str:
+    return f"{clause[0].upper()}{clause[1:].removesuffix('.')}."
 
 
 def _as_clause(sentence: str) -> str:

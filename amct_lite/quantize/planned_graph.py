@@ -15,8 +15,10 @@ from amct_lite.files.target import Target, load_target
 from amct_lite.graph.model import Model
 from amct_lite.graph.opening import open_model
 from amct_lite.quantize.equalization import equalized_model
+from amct_lite.quantize.joint import joined_plans
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.plan import make_plan
+from amct_lite.quantize.requested_tensors import merge_tensor_plans, requested_tensors
 from amct_lite.quantize.tensor_plan import plan_tensors
 from amct_lite.types import Layer, Technique
 
@@ -47,16 +49,19 @@ class PlannedGraph:
 
     @cached_property
     def tensor_plans(self) -> tuple[LayerPlan, ...]:
-        """What is quantized between the layers, each as the plan of a layer without weights; none in a Caffe pair."""
+        """What is quantized between the layers, each as the plan of a layer without weights."""
+        requested = requested_tensors(self.model, self.config, self.target)
         if self.model.weights_path is not None:
-            return ()
+            return requested
         wanted = self.config.integer_operators
-        return plan_tensors(self.model, self.plans, self.target.integer_operators if wanted is None else wanted)
+        chosen = plan_tensors(self.model, self.plans, self.target.integer_operators if wanted is None else wanted)
+        return merge_tensor_plans(self.model, requested, chosen)
 
     @property
     def all_plans(self) -> tuple[LayerPlan, ...]:
-        """The plans of the layers, then those of what is between them."""
-        return (*self.plans, *self.tensor_plans)
+        """The plans of the layers, then those of what is between them, with the grids that `joint_quant` joins."""
+        plans = (*self.plans, *self.tensor_plans)
+        return joined_plans(self.model, plans) if self.config.joint_quant else plans
 
     @property
     def observed_layers(self) -> tuple[Layer, ...]:
@@ -92,11 +97,12 @@ class PlannedGraph:
             )
         # AMCT also writes entries that only say skip_fusion.
         records = {name: record for name, record in read_record(path).items() if record.has_factors}
-        for layer in self.quantized_layers:
-            if layer.name not in records:
+        named = [layer.name for layer in self.quantized_layers] + [entry.key for entry in self.config.tensor_quantize]
+        for name in named:
+            if name not in records:
                 raise RecordError(
                     f"The record {path} lacks this layer, which the config quantizes.",
-                    layer=layer.name,
+                    layer=name,
                     remedy="Calibrate again with this config.",
                 )
         for plan in self.plans:
@@ -174,6 +180,7 @@ def open_graph(
         model = equalized_model(model)
     try:
         plans = make_plan(model.layers, config, target)
+        requested_tensors(model, config, target)
     except ConfigError as error:
         raise ConfigError(
             f"The config file {config_file} does not fit {model_file}: {error.cause}",

@@ -17,6 +17,7 @@ from amct_lite.quantize.range_choice import range_groups
 from amct_lite.refine.closed_loop import refine_layers
 from amct_lite.refine.range_choice import choose_ranges
 from amct_lite.refine.samples import SampleKeeper
+from amct_lite.refine.shift_bits import with_shift_bits
 
 __all__ = ["find_records"]
 
@@ -50,12 +51,17 @@ def find_records(
     """
     observed = list(graph.observed_layers)
     refined = [plan for plan in graph.plans if plan.needs_samples or (plan.prefers_samples and batches is not None)]
+    shifts = graph.target.shift_bit
     if not observed and not refined:
         return make_records(graph.model, graph.all_plans, Statistics({}))
     reusable = statistics_file is not None and statistics_file.exists() and bool(observed)
-    if batches is None and (refined or not reusable):
-        first = observed[0] if observed and not reusable else refined[0].layer
-        what = "its input's range is found" if observed and not reusable else "it is refined"
+    if batches is None and (refined or shifts or not reusable):
+        if observed and not reusable:
+            first, what = observed[0], "its input's range is found"
+        elif refined:
+            first, what = refined[0].layer, "it is refined"
+        else:
+            first, what = observed[0], "its shift_bit is found"
         raise CalibrationError(
             f"There is no calibration data, and {what} with it.",
             layer=first.name,
@@ -70,7 +76,7 @@ def find_records(
             progress(done, steps)
 
     keeper = None
-    if batches is not None and (refined or range_groups(graph.plans)):
+    if batches is not None and (refined or shifts or range_groups(graph.plans)):
         keeper = SampleKeeper.of_model(graph.model.ir, sess_options=sess_options)
     given: Iterable[Any] = () if batches is None else batches
     watched = given if keeper is None else keeper.watch(given, batch_num)
@@ -91,16 +97,18 @@ def find_records(
     if keeper is not None and range_groups(graph.plans):
         choices = choose_ranges(graph.model, graph.plans, statistics, keeper.feeds, sess_options=sess_options)
     records = make_records(graph.model, graph.all_plans, statistics, choices)
-    if keeper is None or not refined:
-        return records
-    return refine_layers(
-        graph.model,
-        graph.plans,
-        records,
-        keeper.feeds,
-        progress=lambda done, total: report(batch_num + done, total),
-        sess_options=sess_options,
-    )
+    if keeper is not None and refined:
+        records = refine_layers(
+            graph.model,
+            graph.plans,
+            records,
+            keeper.feeds,
+            progress=lambda done, total: report(batch_num + done, total),
+            sess_options=sess_options,
+        )
+    if keeper is not None and shifts:
+        records = with_shift_bits(graph.model, records, keeper.feeds, sess_options=sess_options)
+    return records
 
 
 def _read_all(batches: Iterator[Any], batch_num: int, report: Progress) -> None:

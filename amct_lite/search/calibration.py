@@ -59,6 +59,17 @@ def refuse_refinement(planned: PlannedGraph) -> None:
     Raises:
         ConfigError: There is one.
     """
+    if planned.target.shift_bit:
+        raise ConfigError(
+            f"The search works from one sweep, and the target {planned.target.name!r} has shift_bit, which is found on"
+            " samples behind it.",
+            remedy="Search under a target without shift_bit, then calibrate with the config found under this one.",
+        )
+    if planned.config.joint_quant:
+        raise ConfigError(
+            "The search finds each layer's factors by themselves, and joint_quant makes layers share them.",
+            remedy="Set joint_quant to false, or calibrate without a search.",
+        )
     for plan in planned.plans:
         if plan.config is None:
             continue

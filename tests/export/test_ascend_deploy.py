@@ -7,8 +7,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from amct_lite.export.ascend import pack_dequant_param
+from amct_lite.export.ascend_param import pack_dequant_param
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
+from tests.ascend_reference.arithmetic import unpack
 
 
 @pytest.mark.parametrize(
@@ -71,10 +72,26 @@ def test_format_is_that_of_amct(quantize: Callable[..., Any]) -> None:
         assert node.inputs[2].const_value.dtype == ir.DataType.INT32
 
 
-def test_shift_is_packed_above_the_scale() -> None:
-    packed = pack_dequant_param(np.float32([0.5, 2.0]), shift_bit=16)
-    np.testing.assert_array_equal(packed & np.uint64(0xFFFFFFFF), np.float32([0.5, 2.0]).view(np.uint32))
-    np.testing.assert_array_equal(packed >> np.uint64(32), [16, 16])
+def test_dequant_param_holds_scale_shift_and_weight_offset_in_amcts_bits() -> None:
+    scales = np.float32([0.5, 2.0])
+    packed = pack_dequant_param(scales, shift_bit=(16, 3), offset_w=(-1, 5))
+    np.testing.assert_array_equal(packed & np.uint64(0xFFFFFFFF), scales.view(np.uint32))
+    np.testing.assert_array_equal((packed & np.uint64(0xFF00000000)) >> np.uint64(32), [16, 3])
+    np.testing.assert_array_equal((packed & np.uint64(0xFF0000000000)) >> np.uint64(40), [255, 5])
+    np.testing.assert_array_equal(packed >> np.uint64(48), 0)
+    read = unpack(packed)
+    np.testing.assert_array_equal(read.scale, scales)
+    np.testing.assert_array_equal(read.weight_offset, [-1, 5])
+
+
+def test_layers_that_quantize_a_tensor_alike_share_one_quant_node(write_network, quantize) -> None:
+    rng = np.random.default_rng(0)
+    text = "g (float[N,3,6,6] x) => (y, z) { [one] y = Conv (x, w) [two] z = Conv (x, v) }"
+    weights = {name: rng.normal(size=(4, 3, 1, 1)).astype(np.float32) for name in ("w", "v")}
+    flow = quantize(write_network(text, weights), [rng.normal(size=(2, 3, 6, 6)).astype(np.float32)], target="ascend")
+    graph = flow.model("deploy_model").graph
+    assert [node.name for node in graph if node.op_type == "AscendQuant"] == ["one.quant"]
+    assert graph.node("one").inputs[0] is graph.node("two").inputs[0]
 
 
 @pytest.mark.parametrize(

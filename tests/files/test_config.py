@@ -75,6 +75,35 @@ def test_keys_that_amct_writes_and_we_leave_out_are_read() -> None:
     assert QuantConfig.model_validate(found) == QuantConfig.model_validate({"conv1": {}})
 
 
+def test_global_keys_beside_their_defaults_are_written_in_amcts_order(tmp_path: Path) -> None:
+    tensor = {"layer_name": "add", "input_index": 1, "activation_quant_params": {"act_algo": "hfmg"}}
+    document = {
+        "tensor_quantize": [tensor],
+        "skip_fusion_layers": ["conv1"],
+        "fakequant_precision_mode": "FORCE_FP16_QUANT",
+        "joint_quant": True,
+        "conv1": {},
+    }
+    config = QuantConfig.model_validate(document)
+    written = config.to_document()
+    assert list(written) == [
+        "version",
+        "batch_num",
+        "activation_offset",
+        "joint_quant",
+        "do_fusion",
+        "fakequant_precision_mode",
+        "skip_fusion_layers",
+        "tensor_quantize",
+        "target",
+        "conv1",
+    ]
+    params = {"num_bits": 8, "num_of_bins": 4096, "act_algo": "hfmg"}
+    assert json.dumps(written["tensor_quantize"]) == json.dumps([tensor | {"activation_quant_params": params}])
+    write_config(config, tmp_path / "c.json")
+    assert read_config(tmp_path / "c.json") == config
+
+
 def test_a_block_without_keys_means_amcts_defaults() -> None:
     assert QuantConfig.model_validate({"conv1": {}}).layers == {"conv1": LayerConfig()}
     assert isinstance(LayerConfig.model_validate({"weight_quant_params": {}}).weight_quant_params, ArqParams)

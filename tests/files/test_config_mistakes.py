@@ -41,11 +41,35 @@ def mistakes(tmp_path: Path):
         ('{"batch_num":1.5}', "$.batch_num: must be a valid integer. Got 1.5 instead."),
         ('{"activation_offset":1}', "$.activation_offset: must be a valid boolean. Got 1 instead."),
         ('{"activation_offset":"true"}', "$.activation_offset: must be a valid boolean. Got 'true' instead."),
-        ('{"joint_quant":true}', "$.joint_quant: must be False. Got True instead."),
-        ('{"joint_quant":0}', "$.joint_quant: must be of type bool. Got 0 instead."),
+        ('{"joint_quant":0}', "$.joint_quant: must be a valid boolean. Got 0 instead."),
         ('{"weight_offset":true}', "$.weight_offset: must be False. Got True instead."),
         ('{"do_fusion":null}', "$.do_fusion: must be a valid boolean. Got None instead."),
-        ('{"fakequant_precision_mode":"FORCE_FP16_QUANT"}', "$.fakequant_precision_mode: must be 'DEFAULT'."),
+        ('{"fakequant_precision_mode":"FP16"}', "$.fakequant_precision_mode: must be 'DEFAULT' or 'FORCE_FP16_QUANT'."),
+        ('{"tensor_quantize":{}}', "$.tensor_quantize: must be a valid list. Got {} instead."),
+        ('{"tensor_quantize":[1]}', "$.tensor_quantize[0]: must be an object. Got 1 instead."),
+        ('{"tensor_quantize":[{}]}', "$.tensor_quantize[0].layer_name: Field required."),
+        ('{"tensor_quantize":[{"layer_name":"a","input_index":-1}]}', "[0].input_index: must be greater than or equal"),
+        (
+            '{"tensor_quantize":[{"layer_name":"a","index":1}]}',
+            "$.tensor_quantize[0].index: Unknown parameter index in tensor_quantize. Did you mean 'input_index'?",
+        ),
+        (
+            '{"tensor_quantize":[{"layer_name":"a","activation_quant_params":{"num_of_bins":2048}}]}',
+            "$.tensor_quantize[0].activation_quant_params.num_of_bins: Unknown parameter num_of_bins in"
+            " activation_quant_params. It belongs to act_algo 'hfmg', here it is 'ifmr'.",
+        ),
+        (
+            '{"tensor_quantize":[{"layer_name":"a","activation_quant_params":{"act_algo":"none"}}]}',
+            '$.tensor_quantize[0].activation_quant_params: act_algo must not be "none"',
+        ),
+        (
+            '{"tensor_quantize":[{"layer_name":"a","activation_quant_params":{"act_algo":"x"}}]}',
+            "$.tensor_quantize[0].activation_quant_params.act_algo: must be one of 'ifmr'",
+        ),
+        (
+            '{"tensor_quantize":[{"layer_name":"a"},{"layer_name":"a","input_index":0}]}',
+            "$.tensor_quantize: must name each input once, but a:0 is there twice.",
+        ),
         ('{"skip_fusion_layers":"conv1"}', "$.skip_fusion_layers: must be a valid list. Got 'conv1' instead."),
         ('{"skip_fusion_layers":[1]}', "$.skip_fusion_layers[0]: must be a valid string. Got 1 instead."),
         ('{"target":3}', "$.target: must be a valid string. Got 3 instead."),
@@ -55,26 +79,29 @@ def mistakes(tmp_path: Path):
         ('{"auto_nuq":{"target_compression_ratio":[0]}}', "$.auto_nuq.target_compression_ratio[0]: must be greater"),
         (
             '{"auto_nuq":{"num_step":[4]}}',
-            "$.auto_nuq.num_step: Unknown parameter 'num_step'. Did you mean 'num_steps'?",
+            "$.auto_nuq.num_step: Unknown parameter num_step in auto_nuq. Did you mean 'num_steps'?",
         ),
         (
             '{"batch_nmu":3}',
-            "$.batch_nmu: 'batch_nmu' is neither a parameter nor a layer's object. Got 3 instead."
-            " Did you mean 'batch_num'?",
+            "$.batch_nmu: batch_nmu is an invalid layer name or parameter. A layer's value must be an object."
+            " Got 3 instead. Did you mean 'batch_num'?",
         ),
         ('{"c":{"quant_enable":1}}', "$.c.quant_enable: must be a valid boolean. Got 1 instead."),
-        ('{"c":{"quant_enabled":true}}', "$.c.quant_enabled: Unknown parameter 'quant_enabled'. Did you mean"),
+        ('{"c":{"quant_enabled":true}}', "$.c.quant_enabled: Unknown parameter quant_enabled in c. Did you mean"),
         (
             '{"c":{"x":true}}',
             "Known here: activation_quant_params, dmq_balancer_param, quant_enable, search_space, weight_quant_params.",
         ),
-        ('{"c":[1]}', "$.c: 'c' is neither a parameter nor a layer's object. Got [1] instead."),
-        ('{"/a.0/Conv":{"x":1}}', "$['/a.0/Conv'].x: Unknown parameter 'x'."),
+        (
+            '{"c":[1]}',
+            "$.c: c is an invalid layer name or parameter. A layer's value must be an object. Got [1] instead.",
+        ),
+        ('{"/a.0/Conv":{"x":1}}', "$['/a.0/Conv'].x: Unknown parameter x in /a.0/Conv."),
         (
             '{"nuq":{"num_steps":1}}',
-            "$.nuq.num_steps: Unknown parameter 'num_steps'. Known here: activation_quant_params",
+            "$.nuq.num_steps: Unknown parameter num_steps in nuq. Known here: activation_quant_params",
         ),
-        ('{"ifmr":{"x":1}}', "$.ifmr.x: Unknown parameter 'x'."),
+        ('{"ifmr":{"x":1}}', "$.ifmr.x: Unknown parameter x in ifmr."),
     ],
 )
 def test_a_mistake_outside_a_layers_parameters_is_named(mistakes, text: str, message: str) -> None:
@@ -121,11 +148,15 @@ def test_a_mistake_outside_a_layers_parameters_is_named(mistakes, text: str, mes
         ('{"nuq":{}}', ".nuq.target_compression_ratio: Field required."),
         ('{"nuq":{"target_compression_ratio":0}}', ".nuq.target_compression_ratio: must be greater than 0."),
         ('{"nuq":{"target_compression_ratio":1.5}}', ".nuq.target_compression_ratio: must be less than or equal to 1."),
-        ('{"nuq":{"target_ratio":0.5}}', ".nuq.target_ratio: Unknown parameter 'target_ratio'. Did you mean"),
-        ('{"search_rnge":[1,2]}', ".search_rnge: Unknown parameter 'search_rnge'. Did you mean 'search_range'?"),
+        ('{"nuq":{"target_ratio":0.5}}', ".nuq.target_ratio: Unknown parameter target_ratio in nuq. Did you mean"),
+        (
+            '{"search_rnge":[1,2]}',
+            ".search_rnge: Unknown parameter search_rnge in activation_quant_params. Did you mean 'search_range'?",
+        ),
         (
             '{"act_algo":"minmax","max_percentile":1}',
-            "Unknown parameter 'max_percentile'. It belongs to act_algo 'ifmr', here it is 'minmax'.",
+            "Unknown parameter max_percentile in activation_quant_params."
+            " It belongs to act_algo 'ifmr', here it is 'minmax'.",
         ),
     ],
 )
@@ -147,7 +178,7 @@ def test_a_mistake_in_the_activations_parameters_is_named(mistakes, part: str, m
         ),
         ('{"channel_wise":"yes"}', ".channel_wise: must be a valid boolean. Got 'yes' instead."),
         ('{"num_steps":16}', "It belongs to wts_algo 'nuq_quantize', here it is 'arq_quantize'."),
-        ('{"chanel_wise":true}', "Unknown parameter 'chanel_wise'. Did you mean 'channel_wise'?"),
+        ('{"chanel_wise":true}', "Unknown parameter chanel_wise in weight_quant_params. Did you mean 'channel_wise'?"),
         ('{"wts_algo":"nuq_quantize","num_steps":1}', ".num_steps: must be greater than or equal to 2. Got 1"),
         ('{"wts_algo":"nuq_quantize","num_steps":257}', ".num_steps: must be less than or equal to 256. Got 257"),
         ('{"wts_algo":"nuq_quantize","num_steps":32.0}', ".num_steps: must be a valid integer. Got 32.0 instead."),
@@ -156,7 +187,10 @@ def test_a_mistake_in_the_activations_parameters_is_named(mistakes, part: str, m
         ('{"wts_algo":"nuq_quantize","entropy_weight":-1}', ".entropy_weight: must be greater than or equal to 0."),
         ('{"wts_algo":"nuq_quantize","entropy_weight":"2"}', ".entropy_weight: must be a valid number."),
         ('{"entropy_weight":2}', "It belongs to wts_algo 'nuq_quantize', here it is 'arq_quantize'."),
-        ('{"wts_algo":"nuq_quantize","num_stpes":4}', "Unknown parameter 'num_stpes'. Did you mean 'num_steps'?"),
+        (
+            '{"wts_algo":"nuq_quantize","num_stpes":4}',
+            "Unknown parameter num_stpes in weight_quant_params. Did you mean 'num_steps'?",
+        ),
     ],
 )
 def test_a_mistake_in_the_weights_parameters_is_named(mistakes, part: str, message: str) -> None:

@@ -284,6 +284,6 @@ def test_onnx_accuracy_based_auto_calibration(onnx_folder: Path) -> None:
     written = files(onnx_folder / "results")
     assert "accuracy_based_auto_calibration_final_config.json" in written
     assert "accuracy_based_auto_calibration_ranking_information.json" in written
-    assert {"net_fake_quant_model.onnx", "net_deploy_model.onnx"} <= written
+    assert {"model_fake_quant_model.onnx", "model_deploy_model.onnx"} <= written
     config = json.loads((onnx_folder / "config.json").read_text())
     assert config["conv1"]["activation_quant_params"]["act_algo"] == "hfmg"

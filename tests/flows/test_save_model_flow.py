@@ -231,18 +231,24 @@ def test_quant_json_is_fusion_info(quantize: Callable[..., Any]) -> None:
     document = json.loads(flow.saved.files["quant_json"].read_text())
     assert set(document) == {"name", "graph"}
     operators = document["graph"][0]["op"]
-    assert [operator["name"] for operator in operators] == list(flow.layers)
-    assert operators[0] == {
+    graph = flow.model("deploy_model").graph
+    assert [(operator["name"], operator["type"]) for operator in operators] == [(n.name, n.op_type) for n in graph]
+    first = ["conv1.quant", "conv1", "conv1.dequant"]
+    assert [operator["name"] for operator in operators[:3]] == first
+    new = [{"key": "_datadump_original_op_names", "value": {"list": {"val_type": 1, "s": []}}}]
+    assert operators[0] == {"name": "conv1.quant", "type": "AscendQuant", "attr": new}
+    assert operators[1] | {"name": "conv1.dequant", "type": "AscendDequant"} == operators[2]
+    assert operators[1] == {
         "name": "conv1",
         "type": "Conv",
-        "attr": [{"key": "_datadump_original_op_names", "value": {"list": {"val_type": 1, "s": ["conv1"]}}}],
+        "attr": [{"key": "_datadump_original_op_names", "value": {"list": {"val_type": 1, "s": ["conv1", "norm1"]}}}],
         "output_desc": [
             {
                 "attr": [
                     {"key": "_datadump_origin_format", "value": {"s": "NCHW"}},
                     {"key": "_datadump_data_type", "value": {"s": "DT_FLOAT"}},
                     {"key": "_datadump_origin_output_index", "value": {"i": 0}},
-                    {"key": "_datadump_origin_name", "value": {"s": "conv1"}},
+                    {"key": "_datadump_origin_name", "value": {"s": "norm1"}},
                 ]
             }
         ],

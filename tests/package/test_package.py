@@ -28,6 +28,8 @@ for name in BUILT_IN_TARGETS:
     load_target(name)
 message_class("scale_offset_record", "amct_lite.ScaleOffsetRecord")()
 message_class("caffe", "caffe.NetParameter")()
+message_class("calibration_config", "amct_lite.AMCTConfig")()
+assert callable(amct_lite.tensor_decompose.auto_decomposition), "AMCT's path, without an import of its own"
 assert "Convolution" in TRANSLATORS
 schemas = {entry.name for entry in resources.files("amct_lite.schemas").iterdir()}
 assert {"quant_config.schema.json", "scale_offset_record.proto", "scale_offset_record.binpb"} <= schemas, schemas

@@ -138,14 +138,14 @@ def test_a_config_that_enables_nothing_is_refused_with_the_reasons() -> None:
 def test_asking_for_a_blocked_layer_is_refused_with_its_reason() -> None:
     error = refusal([conv(blocked="Its weight is not constant.")], conv1={})
     assert error.layer == "conv1"
-    assert error.cause == "This layer does not support quant: Its weight is not constant."
+    assert error.cause == "layer conv1 does not support quant. Its weight is not constant."
     assert error.remedy == "No built-in target allows it: delete its block from the config."
 
 
 def test_asking_for_a_layer_that_the_target_refuses_names_rule_value_and_who_allows_it() -> None:
     error = refusal([deconv("up", dilations=(2, 2))], ASCEND, up={})
     assert str(error) == (
-        "Layer 'up': This layer does not support quant: dilation must be 1, found [2, 2]."
+        "Layer 'up': layer up does not support quant. Dilation must be 1, found [2, 2]."
         " Set \"target\" to 'onnxruntime', which allows it, or delete its block from the config."
     )
 

@@ -13,18 +13,25 @@ from amct_lite.errors import ModelError, ParameterError
 
 __all__ = ["TRANSLATORS"]
 
-FAKE_QUANT = ("amct_lite.caffe_layers", "FakeQuantLayer")
+_MODULE = "amct_lite.caffe_layers"
 
 
 def _python(translation: Translation, layer: CaffeLayer) -> None:
-    """A `FakeQuantLayer`: quantize, look up the kept level under NUQ, decode; spelled out as in the fake-quant form."""
+    """The layers of `amct_lite.caffe_layers`, spelled out as in the fake-quant form."""
     params = layer.params.python_param
-    if (params.module, params.layer) != FAKE_QUANT:
+    translator = _LAYERS.get(params.layer) if params.module == _MODULE else None
+    if translator is None:
         raise unsupported(
             layer,
             f"{params.module}.{params.layer} is Python code that only Caffe can run.",
             "Replace it by Caffe's own layers, or cut the network in front of it.",
         )
+    translator(translation, layer)
+
+
+def _fake_quant(translation: Translation, layer: CaffeLayer) -> None:
+    """A `FakeQuantLayer`: quantize, look up the kept level under NUQ, decode."""
+    params = layer.params.python_param
     scale, offset, table = _quantizer(layer, params.param_str)
     (bottom,), (top,) = layer.bottoms, layer.tops
     step = translation.constant(layer, "scale", np.float32(scale))
@@ -55,11 +62,41 @@ def _quantizer(layer: CaffeLayer, text: str) -> tuple[float, int, npt.NDArray[np
         table = level_table(np.array([int(level) for level in levels]), document.get("costs") or ())
         return scale, offset, table.astype(np.float32)
     except (ValueError, KeyError, TypeError, AttributeError, ParameterError) as error:
-        raise ModelError(
-            f"Python: param_str is not a FakeQuantLayer's: {text[:80]!r}.",
-            layer=layer.name,
-            remedy="Write the pair again with save_model.",
-        ) from error
+        raise _not_ours(layer, text) from error
 
+
+def _shift(translation: Translation, layer: CaffeLayer) -> None:
+    """A `ShiftLayer`: to the accumulator's units, shift, cut to int16, and back."""
+    text = layer.params.python_param.param_str
+    (bottom,), (top,) = layer.bottoms, layer.tops
+    rank = len(translation.shape(bottom))
+    try:
+        document = json.loads(text)
+        scale, steps = (np.array(document[key], np.float32) for key in ("deq_scale", "steps"))
+        axis = range(rank)[int(document["axis"])]
+        if scale.ndim != 1 or scale.shape != steps.shape:
+            raise ValueError("one step for each deq_scale")
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise _not_ours(layer, text) from error
+    shape = [scale.size, *(1 for _ in range(rank - axis - 1))]
+    unit = translation.constant(layer, "deq_scale", scale.reshape(shape))
+    step = translation.constant(layer, "steps", steps.reshape(shape))
+    value = translation.node("Round", [translation.node("Div", [translation.value(bottom), unit])])
+    value = translation.node("Floor", [translation.node("Div", [value, step])])
+    ends = [translation.constant(layer, role, np.float32(end)) for role, end in (("low", -32768), ("high", 32767))]
+    factor = translation.constant(layer, "factor", (scale * steps).reshape(shape))
+    value = translation.node("Mul", [translation.node("Clip", [value, *ends]), factor])
+    translation.bind(top, value, translation.shape(bottom))
+
+
+def _not_ours(layer: CaffeLayer, text: str) -> ModelError:
+    return ModelError(
+        f"Python: param_str is not a {layer.params.python_param.layer}'s: {text[:80]!r}.",
+        layer=layer.name,
+        remedy="Write the pair again with save_model.",
+    )
+
+
+_LAYERS: dict[str, Translator] = {"FakeQuantLayer": _fake_quant, "ShiftLayer": _shift}
 
 TRANSLATORS: dict[str, Translator] = {"Python": _python}

@@ -13,6 +13,7 @@ from amct_lite.graph.constants import (
     replace_array,
     unique_value_name,
 )
+from amct_lite.graph.folded import remember_folded
 
 __all__ = ["fold_batch_norms", "is_inference", "scale_and_shift"]
 
@@ -84,6 +85,7 @@ def _fold(graph: ir.Graph, layer: ir.Node, norm: ir.Node) -> bool:
         layer.resize_inputs(3)
         layer.replace_input_with(2, add_initializer(graph, name, new_bias))
     layer.attributes.pop("beta", None)
+    remember_folded(layer, norm, before=False)
     _bypass(graph, layer.outputs[0], norm)
     return True
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from amct_lite.graph.constants import add_initializer, float32_array, is_private, replace_array, unique_value_name
+from amct_lite.graph.folded import remember_folded
 from amct_lite.graph.passes.batch_norm_folding import is_inference, scale_and_shift
 
 __all__ = ["fold_batch_norms_forward"]
@@ -41,6 +42,7 @@ def fold_batch_norms_forward(model: ir.Model, skip_layers: Collection[str] = ())
             continue
         if _fold(model.graph, norm, layer):
             folded[str(norm.name)] = str(layer.name)
+            remember_folded(layer, norm, before=True)
             layer.replace_input_with(0, norm.inputs[0])
             model.graph.remove(norm, safe=True)
     return folded
