@@ -67,6 +67,8 @@ class LayerRecord:
         tensor_balance_factor: By what each channel of the input is divided before it is quantized, the weight being
             multiplied by it; () without balancing. `scale_w` and `weight` are for the multiplied weight.
         equalized: True where the factors are for the weight that cross-layer equalization makes of the model's own.
+        fakequant_precision_mode: Whether the fake-quant form rounds as a device that quantizes in float16:
+            "FORCE_FP16_QUANT", else "DEFAULT".
     """
 
     scale_d: float | None = None
@@ -85,6 +87,7 @@ class LayerRecord:
     weight_bits: int = 8
     tensor_balance_factor: tuple[float, ...] = ()
     equalized: bool = False
+    fakequant_precision_mode: str = "DEFAULT"
     range_choice: RangeChoice | None = dataclasses.field(default=None, compare=False)
     codebook: Codebook | None = dataclasses.field(default=None, compare=False)
     weight: npt.NDArray[np.float32] | None = dataclasses.field(default=None, compare=False)
@@ -210,6 +213,8 @@ def _fill(message: Any, record: LayerRecord) -> None:
         message.skip_fusion = True
     if record.equalized:
         message.equalized = True
+    if record.fakequant_precision_mode != "DEFAULT":
+        message.fakequant_precision_mode = record.fakequant_precision_mode
     if record.float_weights:
         message.wts_type = _FLOAT
     elif record.weight_bits != 8:
@@ -238,6 +243,7 @@ def _from_message(message: Any) -> LayerRecord:
         weight_bits=_WEIGHT_TYPES.get(message.wts_type, 8),
         tensor_balance_factor=tuple(message.tensor_balance_factor),
         equalized=message.equalized,
+        fakequant_precision_mode=message.fakequant_precision_mode or "DEFAULT",
     )
 
 

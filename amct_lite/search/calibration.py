@@ -64,6 +64,11 @@ def refuse_refinement(planned: PlannedGraph) -> None:
             " samples behind it.",
             remedy="Search under a target without shift_bit, then calibrate with the config found under this one.",
         )
+    if planned.config.fakequant_precision_mode != "DEFAULT":
+        raise ConfigError(
+            "The search evaluates candidates that round in float32.",
+            remedy='Set "fakequant_precision_mode" to "DEFAULT", or calibrate without a search.',
+        )
     if planned.config.joint_quant:
         raise ConfigError(
             "The search finds each layer's factors by themselves, and joint_quant makes layers share them.",
