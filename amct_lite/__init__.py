@@ -7,6 +7,7 @@ They are loaded at first use, so that `import amct_lite` stays fast.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from amct_lite.auto_calibration import AutoCalibrationEvaluatorBase, accuracy_based_auto_calibration
@@ -15,9 +16,12 @@ from amct_lite.errors import AmctError
 from amct_lite.version import VERSION as __version__  # noqa: N811 - the name that tools look for
 
 if TYPE_CHECKING:
-    from amct_lite.api import calibrate, create_quant_config, explain_ranges, init, quantize_model, save_model
+    from amct_lite.api import calibrate, explain_ranges, init
     from amct_lite.comparison import LayerTable, compare
     from amct_lite.compression import Compressed, compress
+    from amct_lite.editions import create_quant_config, quantize_model, save_model
+    from amct_lite.observing_operators import AMCT_SO as AMCT_SO
+    from amct_lite.other_verbs import set_cpu_mode, set_gpu_mode
     from amct_lite.search.result import SearchResult
     from amct_lite.session import InferenceSession
 
@@ -40,9 +44,12 @@ __all__ = [
     "init",
     "quantize_model",
     "save_model",
+    "set_cpu_mode",
+    "set_gpu_mode",
 ]
 
 _LOADED_AT_FIRST_USE = {
+    "AMCT_SO": "amct_lite.observing_operators",
     "Compressed": "amct_lite.compression",
     "InferenceSession": "amct_lite.session",
     "LayerTable": "amct_lite.comparison",
@@ -50,16 +57,26 @@ _LOADED_AT_FIRST_USE = {
     "calibrate": "amct_lite.api",
     "compare": "amct_lite.comparison",
     "compress": "amct_lite.compression",
-    "create_quant_config": "amct_lite.api",
+    "create_quant_config": "amct_lite.editions",
     "explain_ranges": "amct_lite.api",
     "init": "amct_lite.api",
-    "quantize_model": "amct_lite.api",
-    "save_model": "amct_lite.api",
+    "quantize_model": "amct_lite.editions",
+    "save_model": "amct_lite.editions",
+    "set_cpu_mode": "amct_lite.other_verbs",
+    "set_gpu_mode": "amct_lite.other_verbs",
 }
+
+
+if "AMCT_LOG_LEVEL" in os.environ or "AMCT_LOG_FILE_LEVEL" in os.environ:
+    importlib.import_module("amct_lite.logs").follow_environment()
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module at first use (PEP 562)."""
+    if "retrain" in name:
+        other_verbs = importlib.import_module("amct_lite.other_verbs")
+        if name in other_verbs.TRAINING_VERBS:
+            return other_verbs.training_verb(name)
     if name not in _LOADED_AT_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LOADED_AT_FIRST_USE[name]), name)

@@ -1,5 +1,6 @@
 """The AMCT verbs, each a few lines over the rooms."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
@@ -21,6 +22,8 @@ from amct_lite.refine.calibration import find_records
 
 __all__ = ["calibrate", "create_quant_config", "explain_ranges", "init", "quantize_model", "save_model"]
 
+_logger = logging.getLogger(__name__)
+
 StrPath = str | PathLike[str]
 
 
@@ -36,6 +39,8 @@ def create_quant_config(
     target: str = "ascend",
 ) -> None:
     """Write a JSON config in which every layer that the target can quantize is quantized uniformly.
+
+    As in amct_onnx weights_file may be left out: create_quant_config(config_file, model_file, skip_layers, ...).
 
     For the `ascend` targets with AMCT's defaults; for ONNX Runtime with ranges of the least squared error and weights
     that `calibrate` rounds together on samples, `"rounding": "auto"`.
@@ -79,7 +84,10 @@ def create_quant_config(
         activation_offset=activation_offset,
         target_name=target,
     )
+    if Path(config_file).exists():
+        _logger.info("The file already exists at %s, and it will be overwritten by AMCT.", config_file)
     write_config(config, Path(config_file))
+    _logger.info("Generate config file:%s success!", config_file)
 
 
 def init(
@@ -175,14 +183,17 @@ def quantize_model(
 ) -> None:
     """Write a calibration model, for calibration in the user's own loop.
 
-    Run it through `amct_lite.InferenceSession`, or a Caffe pair through `amct_lite.pycaffe.Net`: after `batch_num` runs
-    the record is written.
+    Run it through `amct_lite.InferenceSession`, through `onnxruntime.InferenceSession(file, amct_lite.AMCT_SO)`, or a
+    Caffe pair through `amct_lite.pycaffe.Net`: after `batch_num` runs the record is written.
+
+    As in amct_onnx also: quantize_model(config_file, model_file, modified_onnx_file, record_file).
 
     Args:
         graph: From `init`, with a record file.
         modified_model_file: Where to write the calibration model.
         modified_weights_file: Where to write its weights, for a Caffe pair; None for ONNX.
     """
+    _require_graph(graph, "quantize_model(graph, modified_model_file, modified_weights_file)")
     task = calibration_task(graph, record_file=graph.require_record_file())
     weights = None if modified_weights_file is None else Path(modified_weights_file)
     write_calibration_model(graph.model, task, Path(modified_model_file), weights)
@@ -190,6 +201,8 @@ def quantize_model(
 
 def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath, *, storage: str | None = None) -> Saved:
     """Write the quantized models and the summary.
+
+    As in amct_onnx also: save_model(modified_onnx_file, record_file, save_path), which writes both models.
 
     Args:
         graph: From `init`, calibrated.
@@ -204,8 +217,16 @@ def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath, *, stora
     Raises:
         AmctError: There is no fitting record, or a file cannot be written.
     """
+    _require_graph(graph, "save_model(graph, save_type, save_path)")
     folder, prefix = _folder_and_prefix(save_path)
     return save_quantized(graph, graph.read_records(), save_type, folder, prefix, storage=storage)
+
+
+def _require_graph(graph: object, call: str) -> None:
+    if not isinstance(graph, PlannedGraph):
+        raise ParameterError(
+            f"The graph must be the one that init returned. Got {graph!r} instead.", remedy=f"Call {call}."
+        )
 
 
 def _folder_and_prefix(save_path: StrPath) -> tuple[Path, str]:

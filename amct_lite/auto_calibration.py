@@ -227,6 +227,7 @@ def _run(
     n_jobs: int | None = None,
     backend: str | None = None,
 ) -> SearchResult:
+    from amct_lite.logs import logged_call
     from amct_lite.search.auto_calibration import run_auto_calibration
     from amct_lite.search.search_options import search_options
 
@@ -238,14 +239,15 @@ def _run(
         n_jobs=n_jobs,
         backend=backend,
     )
-    return run_auto_calibration(
-        model_file,
-        weights_file,
-        model_evaluator,
-        config_file,
-        record_file,
-        save_dir,
-        calibration_data=calibration_data,
-        sensitivity=sensitivity,
-        options=options,
-    )
+    with logged_call("accuracy_based_auto_calibration"):
+        return run_auto_calibration(
+            model_file,
+            weights_file,
+            model_evaluator,
+            config_file,
+            record_file,
+            save_dir,
+            calibration_data=calibration_data,
+            sensitivity=sensitivity,
+            options=options,
+        )

@@ -126,6 +126,7 @@ def auto_nuq(
     Raises:
         AmctError: The model, config, data or journal cannot be used. Exceptions of the evaluator pass through.
     """
+    from amct_lite.logs import logged_call
     from amct_lite.search.auto_nuq import run_auto_nuq
     from amct_lite.search.search_options import search_options
 
@@ -141,13 +142,14 @@ def auto_nuq(
         n_jobs=n_jobs,
         backend=backend,
     )
-    return run_auto_nuq(
-        model_file,
-        weights_file,
-        nuq_evaluator,
-        config_file,
-        scale_offset_record_file,
-        save_dir,
-        calibration_data=calibration_data,
-        options=options,
-    )
+    with logged_call("auto_nuq"):
+        return run_auto_nuq(
+            model_file,
+            weights_file,
+            nuq_evaluator,
+            config_file,
+            scale_offset_record_file,
+            save_dir,
+            calibration_data=calibration_data,
+            options=options,
+        )

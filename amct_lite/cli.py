@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from amct_lite.cli_calibration import add_calibration_command
 from amct_lite.cli_inputs import read_batches
 from amct_lite.cli_options import BatchSizeOption, ConfigOption, ModelOption, RecordOption, WeightsOption
 from amct_lite.cli_output import print_error, print_table, show
@@ -192,6 +193,7 @@ def explain_ranges(
         typer.echo(f'No range in {record} was chosen by act_algo "auto".')
 
 
+add_calibration_command(app)
 add_search_commands(app)
 
 

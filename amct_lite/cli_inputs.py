@@ -10,7 +10,7 @@ from typing import Any
 
 from amct_lite.errors import EvaluatorError, ParameterError
 
-__all__ = ["load_evaluator", "read_batches"]
+__all__ = ["load_evaluator", "load_evaluator_file", "read_batches"]
 
 
 def read_batches(data: Path, batch_size: int) -> Iterable[Any]:
@@ -54,9 +54,42 @@ def load_evaluator(text: str) -> Any:
     file, _, name = text.rpartition(":")
     if not file or not name:
         raise ParameterError(f"--evaluator must be file.py:Name. Got {text!r} instead.")
+    module = _load_module(file)
+    found = getattr(module, name, None)
+    if found is None:
+        raise EvaluatorError(f"{file} does not define {name!r}.", remedy="Check the name behind the colon.")
+    return found() if inspect.isclass(found) else found
+
+
+def load_evaluator_file(file: str, method: str) -> Any:
+    """The evaluator object that a file defines, as AMCT's command line takes it.
+
+    Args:
+        file: A Python file that has one object with the method among its names.
+        method: "calibration".
+
+    Raises:
+        AmctError: There is no such file, or it defines no or several such objects.
+    """
+    module = _load_module(file)
+    objects = {
+        name: value
+        for name, value in vars(module).items()
+        if not inspect.isclass(value) and not inspect.ismodule(value) and callable(getattr(value, method, None))
+    }
+    if len({id(value) for value in objects.values()}) != 1:
+        found = ", ".join(objects) or "none"
+        raise EvaluatorError(
+            f"{file} must define one evaluator, an object with the method {method}. Found: {found}.",
+            remedy=f"Add a line such as evaluator = MyEvaluator(), or name the one meant: {file}:Name.",
+        )
+    return next(iter(objects.values()))
+
+
+def _load_module(file: str) -> Any:
     path = Path(file)
     if not path.is_file():
-        raise ParameterError(f"There is no evaluator file {file}.", remedy="Check the path before the colon.")
+        raise ParameterError(f"There is no evaluator file {file}.", remedy="Check the path.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ParameterError(f"{file} is not a Python file.", remedy="Give a file that ends in .py.")
@@ -64,7 +97,4 @@ def load_evaluator(text: str) -> Any:
     # The evaluator's file may import its neighbours, as it could when run as a script.
     sys.path.insert(0, str(path.resolve().parent))
     spec.loader.exec_module(module)
-    found = getattr(module, name, None)
-    if found is None:
-        raise EvaluatorError(f"{file} does not define {name!r}.", remedy="Check the name behind the colon.")
-    return found() if inspect.isclass(found) else found
+    return module

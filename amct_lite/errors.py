@@ -14,6 +14,7 @@ __all__ = [
     "ParameterError",
     "RecordError",
     "SearchError",
+    "UnsupportedVerbError",
 ]
 
 
@@ -78,3 +79,7 @@ class SearchError(AmctError, RuntimeError):
 
 class OptionalDependencyError(AmctError, ImportError):
     """A part of amct_lite needs a package that is not installed."""
+
+
+class UnsupportedVerbError(AmctError, NotImplementedError):
+    """A function of AMCT's that amct_lite does not have."""

@@ -1,5 +1,6 @@
 """A calibration that goes on inside the user's own loop: each run of a calibration model is one batch."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from amct_lite.quantize.factors import make_records
 from amct_lite.quantize.planned_graph import open_graph
 
 __all__ = ["RunningCalibration"]
+
+_logger = logging.getLogger(__name__)
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -72,6 +75,9 @@ class RunningCalibration:
         except CalibrationError as error:
             self._failure = error
             raise
+        for tensor in self.task.tensors:
+            seen = self._statistics.batches
+            _logger.info('Doing layer: "%s" calibration, already store %d/%d data.', tensor, seen, self.task.batch_num)
         if self.task.statistics_file is not None:
             self._data.add(feed, self._statistics.batches)
         if self.task.samples_file is not None:

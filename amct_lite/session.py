@@ -6,8 +6,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from amct_lite.calibration.feeds import input_specs, to_feed
-from amct_lite.calibration.modified_model import read_caffe_task, read_task
+from amct_lite.calibration.modified_model import CalibrationTask, read_caffe_task, read_task
+from amct_lite.calibration.observer_nodes import remove_observer_nodes
 from amct_lite.errors import ModelError
 from amct_lite.graph.opening import is_caffe, refuse_weights
 from amct_lite.graph.runtime import create_session
@@ -66,14 +69,15 @@ class InferenceSession:
             self._session = self._caffe.session([])
         else:
             refuse_weights(model_file, weights_file)
-            open_plain = partial(_open_onnx, self._path, sess_options, providers, options)
-            # What the user sets for a session is for a session of the whole model.
-            as_usual = sess_options is None and providers is None and not options
-            candidate = open_offered(self._path, open_plain) if as_usual else None
-            self._session = open_plain() if candidate is None else candidate
-            task = None
-            if candidate is None:
-                task = read_task(self._session.get_modelmeta().custom_metadata_map, self._path)
+            task = read_task(self._path)
+            if task is not None:
+                self._session = _open_calibration_model(self._path, task, sess_options, providers, options)
+            else:
+                open_plain = partial(_open_onnx, self._path, sess_options, providers, options)
+                # What the user sets for a session is for a session of the whole model.
+                as_usual = sess_options is None and providers is None and not options
+                candidate = open_offered(self._path, open_plain) if as_usual else None
+                self._session = open_plain() if candidate is None else candidate
         self._calibration = None if task is None else RunningCalibration(task)
 
     def get_inputs(self) -> list[Any]:
@@ -170,6 +174,26 @@ class _CaffeSource:
             self._exposed |= wanted
             self._session = create_session(self._graph, extra_outputs=sorted(self._exposed), **self._options)
         return self._session
+
+
+def _open_calibration_model(
+    path: Path,
+    task: CalibrationTask,
+    sess_options: Any,
+    providers: Sequence[Any] | None,
+    options: Mapping[str, Any],
+) -> Any:
+    """A session with the observed tensors as outputs, in place of the nodes that would observe them."""
+    model = ir.load(path)
+    remove_observer_nodes(model)
+    inputs = {value.name for value in model.graph.inputs}
+    return create_session(
+        model,
+        extra_outputs=[name for name in task.tensors if name not in inputs],
+        sess_options=sess_options,
+        providers=providers or ("CPUExecutionProvider",),
+        **options,
+    )
 
 
 def _open_onnx(path: Path, sess_options: Any, providers: Sequence[Any] | None, options: Mapping[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The calibration model: the float network in stock operators with the observed tensors as further outputs.
+"""The calibration model: the float network with nodes that observe, which do nothing in a session that knows none.
 
 What its session must do with them stands in the model's metadata, so that calibration can go on in another process.
 """
@@ -6,17 +6,18 @@ What its session must do with them stands in the model's metadata, so that calib
 import codecs
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from amct_lite.calibration.observer_nodes import add_observer_nodes
 from amct_lite.errors import ModelError, ParameterError
 from amct_lite.files.atomic import write_bytes_atomically
-from amct_lite.files.reading import read_bytes
+from amct_lite.files.reading import mapped_bytes, read_bytes
 from amct_lite.graph.model import Model
 from amct_lite.graph.saving import save_ir
+from amct_lite.graph.wire_format import metadata_of
 
 __all__ = ["CalibrationTask", "read_caffe_task", "read_task", "write_calibration_model"]
 
@@ -40,6 +41,7 @@ class CalibrationTask:
         statistics_file: Where the statistics are written in the end; None where only the record is wanted.
         samples_file: Where the first batches are kept, too; None where they are not wanted.
         by_channel: The tensors that are observed channel by channel too.
+        inputs: Inputs of an ONNX network that operators in Python can take, so that they see whole batches.
     """
 
     tensors: dict[str, int]
@@ -53,6 +55,7 @@ class CalibrationTask:
     statistics_file: Path | None = None
     samples_file: Path | None = None
     by_channel: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
 
 
 _PATHS = ("model_file", "weights_file", "config_file", "record_file", "statistics_file", "samples_file")
@@ -61,7 +64,7 @@ _PATHS = ("model_file", "weights_file", "config_file", "record_file", "statistic
 def write_calibration_model(model: Model, task: CalibrationTask, path: Path, weights_path: Path | None = None) -> None:
     """Write the calibration model; paths in its metadata are relative to its folder.
 
-    An ONNX network gets the observed tensors as further outputs; a Caffe pair is copied, with the task as a comment.
+    An ONNX network gets nodes that observe its tensors; a Caffe pair is copied, with the task as a comment.
 
     Args:
         model: The float model.
@@ -82,9 +85,7 @@ def write_calibration_model(model: Model, task: CalibrationTask, path: Path, wei
         write_bytes_atomically(path, f"{_COMMENT}{text}\n".encode() + network)
         return
     clone = model.clone()
-    present = {value.name for value in (*clone.graph.inputs, *clone.graph.outputs)}
-    values = {value.name: value for node in clone.graph for value in node.outputs}
-    clone.graph.outputs.extend(values[name] for name in task.tensors if name not in present)
+    add_observer_nodes(clone, task.tensors, task.inputs, str(path.resolve()))
     clone.metadata_props[_METADATA_KEY] = text
     save_ir(clone, path)
 
@@ -114,13 +115,15 @@ def _task_text(task: CalibrationTask, path: Path) -> str:
     return json.dumps(document, sort_keys=True)
 
 
-def read_task(metadata: Mapping[str, str], path: Path) -> CalibrationTask | None:
-    """The task in an ONNX model's metadata, or None for a model that is no calibration model.
+def read_task(path: Path) -> CalibrationTask | None:
+    """The task in an ONNX file's metadata, or None for a model that is no calibration model.
 
     Raises:
         ModelError: The metadata is damaged.
+        FileError: The file cannot be read.
     """
-    text = metadata.get(_METADATA_KEY)
+    with mapped_bytes(path, "a model") as content:
+        text = metadata_of(content).get(_METADATA_KEY)
     return None if text is None else _parse_task(text, path)
 
 

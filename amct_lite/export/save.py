@@ -1,5 +1,6 @@
 """Write every form that was asked for, and the summary, under one prefix."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ __all__ = [
     "possible_files",
     "save_quantized",
 ]
+
+_logger = logging.getLogger(__name__)
 
 SAVE_TYPES = ("Fakequant", "Deploy", "Both")
 
@@ -137,7 +140,12 @@ def save_quantized(
     written: dict[str, Path] = {}
     sizes = {"float_model": planned.model.size_bytes}
     for name, form in forms.items():
+        for path in filter(Path.exists, form.files.all_files):
+            _logger.info("The file already exists at %s, and it will be overwritten by AMCT.", path)
         sizes[f"{name}_model"] = form.write()
+        _logger.info("[save_model]: The model is saved in %s", form.files.model)
+        if form.files.weights is not None:
+            _logger.info("The weights_file is saved in %s", form.files.weights)
         written.update(form.files.by_kind(name))
     if "deploy" in forms:
         written["quant_json"] = folder / f"{start}quant.json"

@@ -29,6 +29,7 @@ def create_session(
     providers: Sequence[Any] = ("CPUExecutionProvider",),
     optimize: bool = True,
     max_proto_bytes: int = _MAX_PROTO_BYTES,
+    **session_arguments: Any,
 ) -> "onnxruntime.InferenceSession":
     """Make an onnxruntime session of a model.
 
@@ -40,6 +41,7 @@ def create_session(
         providers: Execution providers in order of preference.
         optimize: Whether onnxruntime may optimise the graph; ignored where `sess_options` is given.
         max_proto_bytes: Above this size of all weights the session is made from temporary files.
+        session_arguments: More for onnxruntime.InferenceSession.
 
     Returns:
         The session.
@@ -60,11 +62,11 @@ def create_session(
     try:
         if stored_bytes(exposed) <= max_proto_bytes:
             data = to_bytes(clone_self_contained(exposed))
-            return onnxruntime.InferenceSession(data, options, providers=list(providers))
+            return onnxruntime.InferenceSession(data, options, providers=list(providers), **session_arguments)
         with tempfile.TemporaryDirectory(prefix="amct_", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / "model.onnx"
             save_ir(exposed, path, external_threshold_bytes=0)
-            return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+            return onnxruntime.InferenceSession(str(path), options, providers=list(providers), **session_arguments)
     except ModelError:
         raise
     except Exception as error:  # onnxruntime has an exception class for each of its status codes

@@ -8,13 +8,16 @@ import mmap
 from collections.abc import Iterator
 
 import onnx
+from google.protobuf.message import DecodeError
 
-__all__ = ["key", "split_weights"]
+__all__ = ["key", "metadata_of", "split_weights"]
 
 _GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
 _INITIALIZER = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
 _NAME = onnx.TensorProto.NAME_FIELD_NUMBER
 _RAW_DATA = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
+
+_METADATA = onnx.ModelProto.METADATA_PROPS_FIELD_NUMBER
 
 _LENGTH_DELIMITED = 2
 
@@ -43,6 +46,19 @@ def split_weights(content: bytes | mmap.mmap, smallest_bytes: int) -> tuple[byte
     except (IndexError, ValueError):
         return bytes(view), {}
     return b"".join(parts), weights
+
+
+def metadata_of(content: bytes | mmap.mmap) -> dict[str, str]:
+    """The metadata of a serialised ModelProto, without looking at its graph; none where `content` is damaged."""
+    with memoryview(content) as view:
+        try:
+            found = [
+                bytes(view[value:end]) for number, _, value, end in _fields(view, 0, len(view)) if number == _METADATA
+            ]
+            entries = [onnx.StringStringEntryProto.FromString(data) for data in found]
+        except (IndexError, ValueError, DecodeError):
+            return {}
+    return {entry.key: entry.value for entry in entries}
 
 
 def key(field_number: int, length: int) -> bytes:

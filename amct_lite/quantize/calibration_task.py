@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from amct_lite.calibration.modified_model import CalibrationTask
+from amct_lite.calibration.observer_nodes import observable_inputs
 from amct_lite.errors import ParameterError
 from amct_lite.quantize.balancing import balanced_tensors
 from amct_lite.quantize.planned_graph import PlannedGraph
@@ -51,4 +52,5 @@ def calibration_task(
         statistics_file=None if statistics_file is None else statistics_file.resolve(),
         samples_file=None if samples_file is None else samples_file.resolve(),
         by_channel=balanced_tensors(graph.plans),
+        inputs=observable_inputs(graph.model.ir),
     )

@@ -78,6 +78,7 @@ def make_records(
     records = {}
     for plan in enabled:
         name, grid = plan.layer.name, grids.get(plan.layer.name)
+        _logger.info("Use %d batch to do layer %s data calibration.", statistics.batches, name)
         found = weights.get(name, _NO_WEIGHT)
         records[name] = LayerRecord(
             scale_d=None if grid is None else grid.scale,
@@ -96,6 +97,7 @@ def make_records(
             equalized=name in model.equalized_layers,
             fakequant_precision_mode=fakequant_precision_mode,
         )
+        _logger.info("Do layer %s data calibration succeeded!", name)
     return records
 
 

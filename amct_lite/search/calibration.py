@@ -13,6 +13,7 @@ from amct_lite.calibration.statistics import Statistics, statistics_digest
 from amct_lite.calibration.sweep import sweep
 from amct_lite.errors import ConfigError, EvaluatorError
 from amct_lite.export.save import ModelFiles
+from amct_lite.observing_operators import calibration_failure
 from amct_lite.progress import sweep_progress
 from amct_lite.quantize.balancing import balanced_tensors
 from amct_lite.quantize.calibration_task import calibration_task
@@ -147,3 +148,6 @@ def _let_run(planned: PlannedGraph, files: SearchFiles, test: AccuracyTest) -> N
         task = calibration_task(planned, statistics_file=files.statistics, samples_file=files.samples)
         write_calibration_model(source, task, model, weights)
         test.calibrate(ModelFiles(model, weights), planned.config.batch_num)
+        failure = calibration_failure(model)
+        if failure is not None:
+            raise failure

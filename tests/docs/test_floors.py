@@ -8,18 +8,19 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "amct_lite"
 
 FLOORS = [
-    {"version", "types", "errors", "progress", "workers", "caffe_layers"},
+    {"version", "types", "errors", "progress", "workers", "call_forms", "logs", "caffe_layers"},
     {"files", "uniform", "codebook"},
     {"graph", "caffe"},
     {"calibration"},
     {"quantize"},
     {"export"},
     {"refine", "diagnosis"},
-    {"running_calibration", "reuse"},
+    {"running_calibration", "observing_operators", "reuse"},
     {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
     {"learn"},
-    {"api", "common", "compression", "comparison", "cli_inputs", "cli_options", "cli_output"},
-    {"cli_search"},
+    {"api", "other_verbs", "common", "compression", "comparison", "cli_inputs", "cli_options", "cli_output"},
+    {"editions"},
+    {"cli_search", "cli_calibration"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
