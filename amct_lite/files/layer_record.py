@@ -44,6 +44,8 @@ class LayerRecord:
         tensor_balance_factor: By what each channel of the input is divided before it is quantized, the weight being
             multiplied by it; () without balancing. `scale_w` and `weight` are for the multiplied weight.
         equalized: True where the factors are for the weight that cross-layer equalization makes of the model's own.
+        fakequant_precision_mode: Whether the fake-quant form rounds as a device that quantizes in float16:
+            "FORCE_FP16_QUANT", else "DEFAULT".
     """
 
     scale_d: float | None = None
@@ -62,6 +64,7 @@ class LayerRecord:
     weight_bits: int = 8
     tensor_balance_factor: tuple[float, ...] = ()
     equalized: bool = False
+    fakequant_precision_mode: str = "DEFAULT"
     range_choice: RangeChoice | None = dataclasses.field(default=None, compare=False)
     as_read: bytes = dataclasses.field(default=b"", compare=False, repr=False)
     codebook: Codebook | None = dataclasses.field(default=None, compare=False)

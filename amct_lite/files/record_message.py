@@ -32,6 +32,7 @@ def from_entry(entry: Any) -> LayerRecord:
         float_weights=message.wts_type == FLOAT,
         activation_bits=activation_bits(message),
         weight_bits=WEIGHT_TYPES.get(message.wts_type, 8),
+        fakequant_precision_mode=message.fakequant_precision_mode or "DEFAULT",
         as_read=entry.SerializePartialToString(deterministic=True),
     )
 
@@ -63,6 +64,8 @@ def to_entry(entry: Any, name: str, record: LayerRecord) -> None:
         message.act_type = f"INT{record.activation_bits}"
     if (record.weight_bits, record.float_weights) != (before.weight_bits, before.float_weights):
         message.wts_type = FLOAT if record.float_weights else f"INT{record.weight_bits}"
+    if record.fakequant_precision_mode != before.fakequant_precision_mode:
+        message.fakequant_precision_mode = record.fakequant_precision_mode
     # Clearing a field would make an empty value where the entry has none.
     if message.calibrated_weight:
         message.ClearField("calibrated_weight")

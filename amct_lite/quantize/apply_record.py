@@ -10,6 +10,7 @@ import numpy.typing as npt
 from amct_lite.codebook.assignment import quantize_to_levels
 from amct_lite.codebook.codebook import Codebook, LevelType
 from amct_lite.errors import ParameterError, RecordError
+from amct_lite.files.config import FORCE_FP16_QUANT
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.graph.operator_inputs import find_operator_input
@@ -139,6 +140,7 @@ def quantize_input(layer: Layer, record: LayerRecord) -> QuantizedLayer:
         scale_w=np.empty(0, np.float32),
         weight_levels=None,
         bias=None,
+        float16=record.fakequant_precision_mode == FORCE_FP16_QUANT,
     )
 
 
