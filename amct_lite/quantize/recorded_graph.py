@@ -6,7 +6,7 @@ from pathlib import Path
 from amct_lite.caffe.float_check import refuse_quantized_layers, refuse_quantized_network
 from amct_lite.caffe.model import CaffeModel
 from amct_lite.errors import ParameterError, RecordError
-from amct_lite.files.config import LayerConfig, QuantConfig
+from amct_lite.files.config import FORCE_FP16_QUANT, LayerConfig, QuantConfig
 from amct_lite.files.record import LayerRecord
 from amct_lite.files.target import Target
 from amct_lite.graph.float_check import refuse_quantized
@@ -104,6 +104,13 @@ def _plan(layer: Layer, record: LayerRecord | None, target: Target) -> LayerPlan
             f" the target {target.name!r} layers run on integers.",
             layer=layer.name,
             remedy='Calibrate again, or give target="onnxruntime", where inputs may stay float.',
+        )
+    if record.fakequant_precision_mode == FORCE_FP16_QUANT and target.deploy_form != "ascend":
+        raise RecordError(
+            f"fakequant_precision_mode {FORCE_FP16_QUANT} simulates Ascend devices, and the target {target.name!r} is"
+            " none.",
+            layer=layer.name,
+            remedy='Delete it from the record, or give target="ascend".',
         )
     # How its factors were found is not known any more: an empty config.
     return LayerPlan(layer, LayerConfig(), with_offset=record.offset_d != 0)

@@ -1,6 +1,5 @@
 """`convert_model`: a float model and a record, without a config, give what calibration gives."""
 
-import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 import amct_lite as amct
@@ -85,6 +85,46 @@ def test_a_record_of_calibrate_gives_the_same_files(tmp_path: Path, quantize: Ca
     }
 
 
+MAX_POOL = """net (float[N, 3, 8, 8] x) => (y)
+{ [one] a = Conv (x, v) [pool] b = MaxPool <kernel_shape = [2, 2]> (a) [two] y = Conv (b, w) }"""
+
+
+@pytest.mark.parametrize("target", ["ascend", "onnxruntime"])
+def test_requested_tensors_are_in_the_record(tmp_path, quantize, write_network, rng, target) -> None:
+    weights = {name: rng.normal(size=(4, channels, 2, 2)).astype(np.float32) for name, channels in (("v", 3), ("w", 4))}
+    model = write_network(MAX_POOL, weights)
+    flow = quantize(
+        model,
+        [rng.normal(size=(4, 3, 8, 8)).astype(np.float32)],
+        target=target,
+        edit=lambda document: document.update(tensor_quantize=[{"layer_name": "pool", "input_index": 0}]),
+    )
+    assert "pool:0" in read_record(flow.folder / "record.txt")
+    amct.convert_model(model, flow.folder / "record.txt", tmp_path / "again" / "net", target=target)
+    assert models(tmp_path / "again") == models(flow.folder / "out")
+
+
+def float16(document: dict[str, Any]) -> None:
+    document["fakequant_precision_mode"] = "FORCE_FP16_QUANT"
+
+
+def test_the_record_says_that_a_device_rounds_in_float16(tmp_path: Path, quantize) -> None:
+    flow = quantize(MODEL_FILE, [load_split().calibration.images], target="ascend", edit=float16)
+    record = flow.folder / "record.txt"
+    amct.convert_model(MODEL_FILE, record, tmp_path / "again" / "net")
+    assert models(tmp_path / "again") == models(flow.folder / "out")
+    with pytest.raises(RecordError, match="FORCE_FP16_QUANT simulates Ascend devices"):
+        amct.convert_model(MODEL_FILE, record, tmp_path / "ort" / "net", target="onnxruntime")
+
+
+def test_shifts_stand_in_the_deploy_model(tmp_path: Path) -> None:
+    record = LayerRecord(scale_d=0.1, scale_w=(0.1,) * 10, offset_w=(0,) * 10, shift_bit=tuple(range(1, 11)))
+    write_record({"fc2": record}, tmp_path / "record.txt")
+    saved = amct.convert_model(MODEL_FILE, tmp_path / "record.txt", tmp_path / "out" / "net")
+    param = ir.load(saved.files["deploy_model"]).graph.initializers["fc2.dequant.param"].const_value.numpy()
+    assert ((param >> np.uint64(32)) & np.uint64(0xFF)).tolist() == list(range(1, 11))
+
+
 @pytest.mark.parametrize(
     ("options", "skipped"),
     [
@@ -109,13 +149,17 @@ def test_the_record_says_what_was_folded(tmp_path, quantize, write_network, rng,
 
 
 @needs_lenet
-@pytest.mark.parametrize("steps", [None, 16])
-def test_a_caffe_pair_gives_the_same_files(tmp_path: Path, rng, steps) -> None:
+@pytest.mark.parametrize("kind", ["uniform", "nuq", "tensor", "float16"])
+def test_a_caffe_pair_gives_the_same_files(tmp_path: Path, rng, kind: str) -> None:
     amct.create_quant_config(tmp_path / "config.json", *LENET)
-    if steps is not None:
-        document = json.loads((tmp_path / "config.json").read_text())
-        document["ip1"]["weight_quant_params"] = {"wts_algo": "nuq_quantize", "num_steps": steps}
-        (tmp_path / "config.json").write_text(json.dumps(document))
+    document = json.loads((tmp_path / "config.json").read_text())
+    if kind == "nuq":
+        document["ip1"]["weight_quant_params"] = {"wts_algo": "nuq_quantize", "num_steps": 16}
+    if kind == "tensor":
+        document["tensor_quantize"] = [{"layer_name": "pool1", "input_index": 0}]
+    if kind == "float16":
+        float16(document)
+    (tmp_path / "config.json").write_text(json.dumps(document))
     graph = amct.init(tmp_path / "config.json", *LENET, tmp_path / "record.txt")
     amct.calibrate(graph, [rng.random((8, 1, 28, 28), np.float32)])
     amct.save_model(graph, "Both", tmp_path / "out" / "net")
@@ -148,8 +192,6 @@ def test_a_record_by_hand_decides_what_is_quantized(tmp_path: Path) -> None:
     assert [name for name, form in forms.items() if form != "float"] == ["fc1"]
     assert forms["fc1"] == "nuq"
     assert "conv1 stays float: it is not in the record." in saved.summary.notes()
-    import onnx_ir as ir
-
     model = ir.load(saved.files["fake_quant_model"])
     weight = next(value for name, value in model.graph.initializers.items() if name.endswith(".quantized"))
     levels = np.unique(np.round(weight.const_value.numpy() / np.float32(0.01)))
@@ -163,19 +205,6 @@ def test_an_input_of_an_operator_goes_by_its_layer_and_index(tmp_path, write_net
     x, z = rng.normal(size=(2, 2, 4)).astype(np.float32)
     found = run_network(saved.files["fake_quant_model"], {"x": x, "z": z})["y"]
     np.testing.assert_array_equal(found, x + np.rint(z / np.float32(0.5)) * np.float32(0.5))
-
-
-def test_shifts_are_handed_on() -> None:
-    from amct_lite.graph.model import load_model
-    from amct_lite.quantize.apply_record import quantized_layers
-
-    record = LayerRecord(scale_d=0.1, scale_w=(0.1,) * 10, offset_w=(0,) * 10, shift_bit=(3,) * 10)
-    model = load_model(MODEL_FILE)
-    layer = next(layer for layer in model.layers if layer.weight_shape[:1] == (10,) or layer.name == "fc2")
-    (quantized,) = quantized_layers(model, {layer.name: record})
-    assert quantized.shift_bit == (3,) * 10
-    (quantized,) = quantized_layers(model, {layer.name: dataclasses.replace(record, shift_bit=(0,) * 10)})
-    assert quantized.shift_bit == ()
 
 
 @pytest.mark.parametrize(
