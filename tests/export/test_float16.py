@@ -63,6 +63,21 @@ def test_the_form_computes_float16_levels_and_short_scales(network, x, level, qu
     np.testing.assert_allclose(outputs["z"], means * to_19_bits(np.float32([pool.grid.scale])), rtol=1e-5, atol=1e-6)
 
 
+def test_layers_that_share_a_weight_have_scales_of_their_own(write_network, x, quantize, run_network) -> None:
+    text = "g (float[N,3,8,8] x) => (y, z) { [one] y = Conv(x, w) [big] t = Mul(x, c) [two] z = Conv(t, w) }"
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(4, 3, 3, 3)).astype(np.float32), "c": np.float32(3.7)}
+    flow = quantize(write_network(text, weights), [x], target="ascend", edit=lambda document: document.update(FORCE))
+    outputs = run_network(flow.saved.files["fake_quant_model"], {"x": x})
+    for name, output, data in (("one", "y", x), ("two", "z", x * np.float32(3.7))):
+        layer = flow.layers[name]
+        levels = levels_in_float16(data, layer.grid.scale, layer.grid.offset).astype(np.float64)
+        windows = np.lib.stride_tricks.sliding_window_view(levels, (3, 3), axis=(2, 3))
+        expected = np.einsum("ncijhw,ochw->noij", windows, layer.weight)
+        expected = expected * to_19_bits(layer.bias_scale())[:, None, None]
+        np.testing.assert_allclose(outputs[output], expected, rtol=2e-5, atol=2e-5)
+
+
 def test_the_mode_changes_the_fake_quant_form_alone_and_stands_in_the_record(network, x, quantize) -> None:
     plain = quantize(network, [x], target="ascend")
     forced = quantize(network, [x], target="ascend", edit=lambda document: document.update(FORCE))
