@@ -1,8 +1,8 @@
 """amct_lite: make trained Caffe and ONNX networks small and integer-ready, and prove that they still work.
 
 The verbs are AMCT's: `create_quant_config`, `init`, `calibrate`, `quantize_model`, `save_model`, `auto_nuq`,
-`accuracy_based_auto_calibration`; `compress` goes from a float file to a small one in one step, and `compare` says
-which layer loses what.
+`accuracy_based_auto_calibration`, `convert_model`, `convert_qat_model`; `compress` goes from a float file to a small
+one in one step, and `compare` says which layer loses what.
 They are loaded at first use, so that `import amct_lite` stays fast.
 """
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from amct_lite.api import calibrate, explain_ranges, init
     from amct_lite.comparison import LayerTable, compare
     from amct_lite.compression import Compressed, compress
+    from amct_lite.conversion import convert_model, convert_qat_model
     from amct_lite.editions import create_quant_config, quantize_model, save_model
     from amct_lite.observing_operators import AMCT_SO as AMCT_SO
     from amct_lite.other_verbs import set_cpu_mode, set_gpu_mode
@@ -44,6 +45,8 @@ __all__ = [
     "candidates",
     "compare",
     "compress",
+    "convert_model",
+    "convert_qat_model",
     "create_quant_config",
     "explain_ranges",
     "init",
@@ -65,6 +68,8 @@ _LOADED_AT_FIRST_USE = {
     "candidates": "amct_lite.weight_compression",
     "compare": "amct_lite.comparison",
     "compress": "amct_lite.compression",
+    "convert_model": "amct_lite.conversion",
+    "convert_qat_model": "amct_lite.conversion",
     "create_quant_config": "amct_lite.editions",
     "explain_ranges": "amct_lite.api",
     "init": "amct_lite.api",

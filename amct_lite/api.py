@@ -1,7 +1,6 @@
 """The AMCT verbs, each a few lines over the rooms."""
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,6 +12,7 @@ from amct_lite.export.save import Saved, save_quantized
 from amct_lite.files.config_file import write_config
 from amct_lite.files.range_file import RangeChoice
 from amct_lite.files.record import range_choices, write_record
+from amct_lite.files.save_path import folder_and_prefix
 from amct_lite.files.simplified_config import read_simplified_config
 from amct_lite.files.target import load_target
 from amct_lite.graph.model import save_with_unique_names
@@ -21,6 +21,7 @@ from amct_lite.quantize.calibration_task import calibration_task
 from amct_lite.quantize.default_config import default_config
 from amct_lite.quantize.defined_config import defined_config
 from amct_lite.quantize.planned_graph import PlannedGraph, open_graph
+from amct_lite.quantize.record_advice import advise_on_records
 from amct_lite.refine.calibration import find_records
 
 __all__ = ["calibrate", "create_quant_config", "explain_ranges", "init", "quantize_model", "save_model"]
@@ -239,8 +240,10 @@ def save_model(graph: PlannedGraph, save_type: str, save_path: StrPath, *, stora
         AmctError: There is no fitting record, or a file cannot be written.
     """
     _require_graph(graph, "save_model(graph, save_type, save_path)")
-    folder, prefix = _folder_and_prefix(save_path)
-    return save_quantized(graph, graph.read_records(), save_type, folder, prefix, storage=storage)
+    folder, prefix = folder_and_prefix(save_path, "save_model")
+    records = graph.read_records()
+    advise_on_records(graph.model, records, graph.target)
+    return save_quantized(graph, records, save_type, folder, prefix, storage=storage)
 
 
 def _require_graph(graph: object, call: str) -> None:
@@ -248,13 +251,3 @@ def _require_graph(graph: object, call: str) -> None:
         raise ParameterError(
             f"The graph must be the one that init returned. Got {graph!r} instead.", remedy=f"Call {call}."
         )
-
-
-def _folder_and_prefix(save_path: StrPath) -> tuple[Path, str]:
-    if not isinstance(save_path, str | PathLike) or not str(save_path):
-        raise ParameterError(
-            "The 'save_path' parameter of save_model must be a folder and a file prefix, such as 'out/resnet'."
-            f" Got {save_path!r} instead."
-        )
-    folder, prefix = os.path.split(save_path)
-    return (Path(save_path), "") if prefix in (".", "..") else (Path(folder), prefix)

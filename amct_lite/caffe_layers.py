@@ -29,7 +29,9 @@ class FakeQuantLayer(_Layer):  # type: ignore[misc, unused-ignore]
     """Puts its bottom on a uniform grid and gives the values that the levels stand for.
 
     `python_param.param_str` is JSON: {"scale": step, "offset": level of 0, "num_bits": 8, "levels": the levels that
-    NUQ keeps, ascending, or null, "costs": what each of them costs beside its squared distance, or null}.
+    NUQ keeps, ascending, or null, "costs": what each of them costs beside its squared distance, or null, "float16":
+    whether it rounds as a device that quantizes in float16, "decode_scale": what a level stands for where that is not
+    "scale"}.
     """
 
     def setup(self, bottom: Any, top: Any) -> None:
@@ -42,6 +44,8 @@ class FakeQuantLayer(_Layer):  # type: ignore[misc, unused-ignore]
         self.num_bits = int(parameters.get("num_bits", 8))
         self.levels = parameters.get("levels")
         self.costs = parameters.get("costs")
+        self.float16 = bool(parameters.get("float16"))
+        self.decode_scale = parameters.get("decode_scale")
         if not self.scale > 0:
             raise ValueError("FakeQuantLayer's scale must be positive. Got {!r}.".format(parameters["scale"]))
 
@@ -52,7 +56,14 @@ class FakeQuantLayer(_Layer):  # type: ignore[misc, unused-ignore]
     def forward(self, bottom: Any, top: Any) -> None:
         """Quantize and decode."""
         top[0].data[...] = fake_quantize(
-            bottom[0].data, self.scale, self.offset, self.num_bits, self.levels, self.costs
+            bottom[0].data,
+            self.scale,
+            self.offset,
+            self.num_bits,
+            self.levels,
+            self.costs,
+            float16=self.float16,
+            decode_scale=self.decode_scale,
         )
 
     def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:  # noqa: ARG002 - Caffe's signature
@@ -117,7 +128,15 @@ def fake_shift(x: Any, deq_scale: Any, steps: Any, axis: int = 1) -> Any:
 
 
 def fake_quantize(
-    x: Any, scale: float, offset: int = 0, num_bits: int = 8, levels: Any = None, costs: Any = None
+    x: Any,
+    scale: float,
+    offset: int = 0,
+    num_bits: int = 8,
+    levels: Any = None,
+    costs: Any = None,
+    *,
+    float16: bool = False,
+    decode_scale: Any = None,
 ) -> Any:
     """Quantize in float32 and decode: q = clip(rint(x / scale) + offset), x' = (q - offset) * scale.
 
@@ -129,6 +148,8 @@ def fake_quantize(
         levels: The levels that NUQ keeps, ascending: q goes to the nearest one, the lower of two as near. None keeps
             all.
         costs: One for each level: q goes to the level whose squared distance plus cost is least. None: to the nearest.
+        float16: Whether x, 1 / scale and their product are rounded to float16, as Ascend devices do.
+        decode_scale: What takes the place of `scale` on decoding; None for itself.
 
     Returns:
         float32 array of the same shape.
@@ -141,7 +162,11 @@ def fake_quantize(
     """
     q_min, q_max = -(1 << (num_bits - 1)), (1 << (num_bits - 1)) - 1
     with np.errstate(over="ignore"):
-        ratio = np.divide(np.asarray(x, np.float32), np.float32(scale))
+        if float16:
+            factor = np.float16(np.float32(1) / np.float32(scale))
+            ratio = (np.asarray(x, np.float32).astype(np.float16) * factor).astype(np.float32)
+        else:
+            ratio = np.divide(np.asarray(x, np.float32), np.float32(scale))
     # The offset drops out again on decoding, so only the ends of the clip need it; every step is exact in float32.
     steps = np.clip(np.rint(ratio), q_min - offset, q_max - offset)
     if levels:
@@ -150,7 +175,7 @@ def fake_quantize(
         table = kept[np.argmin(distances, axis=1)]
         index = np.nan_to_num(steps).astype(np.int64) + (offset - q_min)
         steps = (table[index] - offset).astype(np.float32)
-    return steps * np.float32(scale)
+    return steps * np.float32(scale if decode_scale is None else decode_scale)
 
 
 def write_caffe_layers(folder: Any) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from amct_lite.cli_amct import add_amct_commands
 from amct_lite.cli_calibration import add_calibration_command
+from amct_lite.cli_convert import add_convert_commands
 from amct_lite.cli_inputs import read_batches
 from amct_lite.cli_options import BatchSizeOption, ConfigOption, ModelOption, RecordOption, WeightsOption
 from amct_lite.cli_output import print_error, print_table, show
@@ -196,6 +197,7 @@ def explain_ranges(
 
 add_calibration_command(app)
 add_search_commands(app)
+add_convert_commands(app)
 add_amct_commands(app)
 
 

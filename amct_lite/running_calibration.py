@@ -99,4 +99,6 @@ class RunningCalibration:
                     remedy="Run quantize_model again.",
                 )
             planned, statistics = balance(planned, self._statistics)
-            write_record(make_records(planned.model, planned.all_plans, statistics), task.record_file)
+            mode = planned.config.fakequant_precision_mode
+            records = make_records(planned.model, planned.all_plans, statistics, fakequant_precision_mode=mode)
+            write_record(records, task.record_file)

@@ -34,12 +34,26 @@ class CaffeModel(Model):
     """
 
     def __init__(
-        self, ir_model: ir.Model, network: CaffeNetwork, digest: str, size_bytes: int, folded: dict[str, str]
+        self,
+        ir_model: ir.Model,
+        network: CaffeNetwork,
+        digest: str,
+        size_bytes: int,
+        folded: dict[str, str],
+        unfused_layers: Collection[str] = (),
     ) -> None:
         nodes = {node.name: node for node in ir_model.graph}
         uses = Counter(node.metadata_props.get("caffe_layer") for node in ir_model.graph)
         layers = [_in_caffe_terms(layer, nodes[layer.name], uses) for layer in find_layers(ir_model)]
-        super().__init__(ir_model, network.prototxt, digest, size_bytes, layers=layers, weights_path=network.caffemodel)
+        super().__init__(
+            ir_model,
+            network.prototxt,
+            digest,
+            size_bytes,
+            layers=layers,
+            weights_path=network.caffemodel,
+            unfused_layers=unfused_layers,
+        )
         self.network = network
         self.folded = folded
 
@@ -88,7 +102,8 @@ def load_caffe_model(
         data = path.read_bytes()
         digest.update(data)
         size_bytes += len(data)
-    return CaffeModel(graph, network, digest.hexdigest(), size_bytes, folded)
+    unfused = skip_fusion_layers if fold_batch_norm else names
+    return CaffeModel(graph, network, digest.hexdigest(), size_bytes, folded, unfused)
 
 
 def _foldable_chains(graph: ir.Model) -> dict[str, str]:

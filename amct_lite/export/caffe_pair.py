@@ -22,6 +22,7 @@ from amct_lite.export.caffe_quant_layers import (
     python_shift_layer,
     quant_layer,
 )
+from amct_lite.export.float16 import decode_scale, in_simulated_precision
 from amct_lite.export.operands import refuse_float_weights, refuse_wide_activations
 from amct_lite.export.relu6 import relax_relu6_layers
 from amct_lite.files.atomic import write_bytes_atomically, write_text_atomically
@@ -60,6 +61,7 @@ def fake_quant_pair(network: CaffeNetwork, layers: Sequence[QuantizedLayer], fol
     # What folding made of float weights is in the graph, not in the pair's blobs.
     refuse_float_weights(layers)
     refuse_wide_activations(layers)
+    layers = in_simulated_precision(layers)
     editor = CaffeEditor(network)
     _take_out_folded(editor, layers, folded)
     _insert_quantizers(editor, layers, python_quant_layer)
@@ -160,7 +162,8 @@ def _insert_quantizers(
             continue
         name, index = layer.layer.node_name, layer.layer.activation_index
         message = editor.layer(name)
-        key = (editor.bottom_value(name, index), layer.grid, layer.activation_levels, layer.activation_costs)
+        decoded = (decode_scale(layer), layer.activation_levels, layer.activation_costs)
+        key = (editor.bottom_value(name, index), layer.grid, decoded)
         if key not in tops:
             tops[key] = editor.new_blob(f"{name}_{index}_quant")
             quantizer = make(layer, message.bottom[index], tops[key])

@@ -7,6 +7,7 @@ import numpy as np
 
 from amct_lite.errors import ExportError
 from amct_lite.export.caffe_blobs import float_blob
+from amct_lite.export.float16 import decode_scale, float16_factor
 from amct_lite.export.shift import shift_factors
 from amct_lite.files.protos import message_class
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -101,6 +102,9 @@ def python_quant_layer(layer: QuantizedLayer, bottom: str, top: str) -> Any:
     }
     if layer.activation_costs:
         parameters["costs"] = list(layer.activation_costs)
+    if layer.float16:
+        float16_factor(layer)  # or an error
+        parameters |= {"float16": True, "decode_scale": decode_scale(layer)}
     name = f"{layer.layer.node_name}_{layer.layer.activation_index}_quant_layer"
     return _python_layer(new_layer(name, "Python", bottom, top), "FakeQuantLayer", parameters)
 

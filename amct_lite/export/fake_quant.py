@@ -5,13 +5,15 @@ DequantizeLinear: where ONNX Runtime sees DequantizeLinear in front of a layer w
 weights again by its own rule, and the model would silently compute something else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from amct_lite.export.activation_quantizer import QuantizedTensor, quantize_tensor, table_lookup
 from amct_lite.export.editor import GraphEditor
+from amct_lite.export.float16 import decode_scale, float16_factor, in_simulated_precision
 from amct_lite.export.operands import OperandReplacer
 from amct_lite.export.shift import simulate_shift
 from amct_lite.graph.model import Model
@@ -27,7 +29,11 @@ def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model
     Args:
         model: The float model; it is not changed.
         layers: Its quantized layers, in graph order.
+
+    Raises:
+        ExportError: A layer is to be simulated in float16, which cannot hold its step's reciprocal.
     """
+    layers = in_simulated_precision(layers)
     editor = GraphEditor(model)
     replacer = fake_quantizer(editor)
     for layer in layers:
@@ -40,21 +46,31 @@ def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model
 
 def fake_quantizer(editor: GraphEditor) -> OperandReplacer:
     """What gives a graph the operands of the fake-quant form, layer by layer."""
-    return OperandReplacer(editor, activation=fake_quantize, weight=_decoded_weight, bias=decoded_bias)
+    return OperandReplacer(
+        editor, activation=fake_quantize, weight=_decoded_weight, bias=decoded_bias, activation_kind=_decoding
+    )
 
 
 def fake_quantize(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer) -> ir.Value:
     """Quantize a layer's input and decode it without DequantizeLinear."""
     assert layer.grid is not None
-    if layer.grid.num_bits > 8:
+    if layer.float16 or layer.grid.num_bits > 8:
         return _round_in_float(editor, node, layer, layer.grid)
     tensor = quantize_tensor(editor, layer)
     table = layer.activation_table()
     name = f"{layer.layer.name}.quant"
     if table is None:
         return _decode(editor, node, tensor, layer, name)
-    values = (table.astype(np.float32) - np.float32(layer.grid.offset)) * np.float32(layer.grid.scale)
-    return table_lookup(editor, node, tensor.value, values, f"{name}.nuq")
+    return table_lookup(editor, node, tensor.value, _decoded_table(layer, table), f"{name}.nuq")
+
+
+def _decoding(layer: QuantizedLayer) -> Hashable:
+    return (layer.float16, decode_scale(layer))
+
+
+def _decoded_table(layer: QuantizedLayer, table: npt.NDArray[np.int8]) -> npt.NDArray[np.float32]:
+    assert layer.grid is not None
+    return (table.astype(np.float32) - np.float32(layer.grid.offset)) * np.float32(decode_scale(layer))
 
 
 def _decode(editor: GraphEditor, node: ir.Node, tensor: QuantizedTensor, layer: QuantizedLayer, name: str) -> ir.Value:
@@ -68,20 +84,45 @@ def _decode(editor: GraphEditor, node: ir.Node, tensor: QuantizedTensor, layer: 
 
 
 def _round_in_float(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, grid: Grid) -> ir.Value:
-    """Quantize and decode in float32, step by step as `uniform.grid` does.
+    """Quantize and decode in floats, step by step as `uniform.grid` does, or as a device that does so in float16.
 
     QuantizeLinear takes 16 bits only from opset 21 on, and this form keeps the model's own.
     """
     name = f"{layer.layer.name}.quant"
-    scale = editor.constant(f"{name}.scale", np.float32(grid.scale))
     ends = [
         editor.constant(f"{name}.{end}", np.float32(level - grid.offset))
         for end, level in (("lowest", grid.q_min), ("highest", grid.q_max))
     ]
-    value = editor.insert(node, "Div", [node.inputs[layer.layer.activation_index], scale], f"{name}.steps")
+    value = _steps_in_float16(editor, node, layer, name) if layer.float16 else _steps(editor, node, layer, name)
     value = editor.insert(node, "Round", [value], f"{name}.rounded")
     value = editor.insert(node, "Clip", [value, *ends], name)
+    table = layer.activation_table()
+    if table is not None:
+        lowest = editor.constant(f"{name}.shift", np.float32(grid.offset + 128))
+        value = editor.insert(node, "Add", [value, lowest], f"{name}.levels")
+        value = editor.insert(node, "Cast", [value], f"{name}.uint8", {"to": int(ir.DataType.UINT8)})
+        return table_lookup(editor, node, value, _decoded_table(layer, table), f"{name}.nuq")
+    scale = editor.constant(f"{name}.scale", np.float32(decode_scale(layer)))
     return editor.insert(node, "Mul", [value, scale], f"{name}.decoded")
+
+
+def _steps(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, name: str) -> ir.Value:
+    assert layer.grid is not None
+    step = editor.constant(f"{name}.step", np.float32(layer.grid.scale))
+    return editor.insert(node, "Div", [node.inputs[layer.layer.activation_index], step], f"{name}.steps")
+
+
+def _steps_in_float16(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, name: str) -> ir.Value:
+    """The product of two float16 numbers is exact in float32, so casting it rounds as a multiplication in float16."""
+    factor = editor.constant(f"{name}.factor", float16_factor(layer))
+    value = _through_float16(editor, node, node.inputs[layer.layer.activation_index], f"{name}.input")
+    value = editor.insert(node, "Mul", [value, factor], f"{name}.steps")
+    return _through_float16(editor, node, value, f"{name}.steps")
+
+
+def _through_float16(editor: GraphEditor, node: ir.Node, value: ir.Value | None, name: str) -> ir.Value:
+    half = editor.insert(node, "Cast", [value], f"{name}.float16", {"to": int(ir.DataType.FLOAT16)})
+    return editor.insert(node, "Cast", [half], f"{name}.float32", {"to": int(ir.DataType.FLOAT)})
 
 
 def _decoded_weight(editor: GraphEditor, _node: ir.Node, layer: QuantizedLayer) -> ir.Value:

@@ -43,7 +43,7 @@ class OperandReplacer:
         self._make_activation, self._make_weight, self._make_bias = activation, weight, bias
         self._activation_kind = activation_kind
         self._activations: dict[Hashable, ir.Value] = {}
-        self._weights: dict[str, ir.Value] = {}
+        self._weights: dict[Hashable, ir.Value] = {}
 
     def replace(self, layer: QuantizedLayer) -> None:
         """Replace all operands of a layer."""
@@ -64,9 +64,11 @@ class OperandReplacer:
         """Give the layer its new weight and bias."""
         node, view = self._editor.node_of(layer.layer), layer.layer
         if view.weight is not None and view.weight_index is not None and layer.replaces_weight:
-            if view.weight not in self._weights:
-                self._weights[view.weight] = self._make_weight(self._editor, node, layer)
-            node.replace_input_with(view.weight_index, self._weights[view.weight])
+            # Tied layers have the same scales, but where scales of 19 bits are simulated: those are each layer's own.
+            key = (view.weight, layer.scale_w.tobytes())
+            if key not in self._weights:
+                self._weights[key] = self._make_weight(self._editor, node, layer)
+            node.replace_input_with(view.weight_index, self._weights[key])
         if layer.has_bias:
             if len(node.inputs) < 3:
                 node.resize_inputs(3)

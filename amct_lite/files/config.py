@@ -31,6 +31,7 @@ from amct_lite.files.strict_model import StrictModel as _Strict
 from amct_lite.files.tensor_quantize import TensorQuantize, refuse_repetitions
 
 __all__ = [
+    "FORCE_FP16_QUANT",
     "ActivationQuantParams",
     "ArqParams",
     "AutoNuqOptions",
@@ -47,6 +48,9 @@ __all__ = [
     "QuantConfig",
     "TensorQuantize",
 ]
+
+FORCE_FP16_QUANT = "FORCE_FP16_QUANT"
+"""The fakequant_precision_mode beside "DEFAULT"."""
 
 NUM_STEPS_LADDER = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4)
 RATIO_LADDER = (0.5, 0.25, 0.125, 0.0625)

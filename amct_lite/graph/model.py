@@ -45,6 +45,7 @@ class Model:
         equalized_layers: Names of the layers whose weights cross-layer equalization has scaled.
         balance_factors: Layer -> the factors by which its input is divided in front of it and its weight multiplied,
             one for each input channel.
+        unfused_layers: Names of the layers into which nothing may be folded.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Model:
         weights_path: Path | None = None,
         equalized_layers: Collection[str] = (),
         balance_factors: Mapping[str, tuple[float, ...]] | None = None,
+        unfused_layers: Collection[str] = (),
     ) -> None:
         self.ir = ir_model
         self.path = path
@@ -67,6 +69,7 @@ class Model:
         self.weights_path = weights_path
         self.equalized_layers = frozenset(equalized_layers)
         self.balance_factors = dict(balance_factors or {})
+        self.unfused_layers = frozenset(unfused_layers)
         self._layers_by_name = {layer.name: layer for layer in self.layers}
 
     def __repr__(self) -> str:
@@ -189,7 +192,7 @@ def load_model(
         raise
     except Exception as error:  # an attribute of a wrong type, say: what onnx_ir finds only when it is used
         raise ModelError(f"'{file.path}' is no valid ONNX model: {error}.", remedy=_INVALID) from error
-    names = {layer.name for layer in graph.graph}
+    names = {str(node.name) for node in graph.graph}
     for name in skip_fusion_layers:
         if name not in names:
             raise ParameterError(
@@ -200,7 +203,8 @@ def load_model(
         fold_batch_norms(graph, frozenset(skip_fusion_layers))
         fold_batch_norms_forward(graph, frozenset(skip_fusion_layers))
         remove_unused(graph)
-    return Model(graph, file.path, file.digest, file.digest.size_bytes)
+    unfused = skip_fusion_layers if fold_batch_norm else names
+    return Model(graph, file.path, file.digest, file.digest.size_bytes, unfused_layers=unfused)
 
 
 def save_with_unique_names(path: str | os.PathLike[str], copy: str | os.PathLike[str]) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from amct_lite.codebook.assignment import quantize_to_levels
 from amct_lite.codebook.codebook import Codebook, LevelType
 from amct_lite.errors import ParameterError, RecordError
+from amct_lite.files.config import FORCE_FP16_QUANT
 from amct_lite.files.record import LayerRecord
 from amct_lite.graph.model import Model
 from amct_lite.graph.operator_inputs import find_operator_input
@@ -49,8 +50,8 @@ def quantized_layers(
         between = find_operator_input(model.ir.graph, name)
         if between is None:
             raise RecordError(
-                f"find {name} failure in model {model.path}: there is no such layer.",
-                remedy="Use the model that the record was made for, or calibrate again.",
+                f"find {name} failure in model {model.path}: {_what_is_there(model, name)}.",
+                remedy="Use the model that the record was made for, or delete the entry.",
             )
         layers.append(between)
     for layer in layers:
@@ -60,6 +61,13 @@ def quantized_layers(
         layers.sort(key=lambda layer: places[layer.node_name])
     make = partial(quantize_layer, model) if quantize is None else quantize
     return tuple(make(layer, records[layer.name]) for layer in layers)
+
+
+def _what_is_there(model: Model, name: str) -> str:
+    node = next((node for node in model.ir.graph if node.name == name), None)
+    if node is None:
+        return "there is no such layer"
+    return f"it is an operator of type {node.op_type}, which amct_lite does not quantize"
 
 
 def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> QuantizedLayer:
@@ -77,16 +85,31 @@ def quantize_layer(model: Model, layer: Layer, record: LayerRecord) -> Quantized
         )
     quantized = quantize_input(layer, record)
     if layer.weight is None or record.float_weights:
-        if record.scale_w or record.codebook is not None:
-            raise RecordError(
-                f"{layer.op_type} has no weights to quantize, but the record has scale_w.",
-                layer=layer.name,
-                remedy="Calibrate again.",
-            )
+        _refuse_weight_factors(layer, record)
         return replace(quantized, float_weight=_fitted_weight(layer, record), float_bias=_fitted_bias(layer, record))
     if record.codebook is not None:
         return _with_codebook(model, quantized, record, record.codebook)
     return _with_integers(model, quantized, record)
+
+
+def _refuse_weight_factors(layer: Layer, record: LayerRecord) -> None:
+    """Refuse factors of weights where there are none to quantize: AMCT's average pooling takes none, and no shift."""
+    of_inputs = ("tensor_balance_factor",) if layer.weight is None else ()
+    for field in ("scale_w", "offset_w", "cluster", "codebook", *of_inputs):
+        if getattr(record, field):
+            raise RecordError(
+                f"find undesirable {field} of layer {layer.name} in record_file: {layer.op_type} has no weights to"
+                " quantize.",
+                layer=layer.name,
+                remedy=f"Delete its {field}, or calibrate again.",
+            )
+    if record.shift_bit:
+        raise RecordError(
+            f"shift_bit is not support, please delete shift_bit of layer {layer.name} in record_file: {layer.op_type}"
+            " has no accumulator to shift.",
+            layer=layer.name,
+            remedy="Delete its shift_bit.",
+        )
 
 
 def _check_scaled_alike(model: Model, layer: Layer, record: LayerRecord) -> None:
@@ -117,6 +140,7 @@ def quantize_input(layer: Layer, record: LayerRecord) -> QuantizedLayer:
         scale_w=np.empty(0, np.float32),
         weight_levels=None,
         bias=None,
+        float16=record.fakequant_precision_mode == FORCE_FP16_QUANT,
     )
 
 

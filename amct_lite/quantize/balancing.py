@@ -135,6 +135,7 @@ def _balanced_model(model: Model, wanted: Sequence[tuple[Layer, Float32Array]]) 
         model.digest,
         model.size_bytes,
         equalized_layers=model.equalized_layers,
+        unfused_layers=model.unfused_layers,
         balance_factors={**model.balance_factors, **{layer.name: tuple(map(float, f)) for layer, f in wanted}},
     )
 

@@ -82,7 +82,15 @@ def equalized_model(model: Model) -> Model:
         replace_array(graph.graph.initializers[layer.weight or ""], from_channels(weight, layer))
     digest = hashlib.sha256(f"{model.digest} cross-layer equalization".encode()).hexdigest()
     names = [layer.name for layer in layers]
-    return Model(graph, model.path, digest, model.size_bytes, layers=model.layers, equalized_layers=names)
+    return Model(
+        graph,
+        model.path,
+        digest,
+        model.size_bytes,
+        layers=model.layers,
+        equalized_layers=names,
+        unfused_layers=model.unfused_layers,
+    )
 
 
 def _by_channels(model: Model, layer: Layer) -> npt.NDArray[np.float32]:

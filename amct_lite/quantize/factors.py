@@ -47,6 +47,8 @@ def make_records(
     plans: Sequence[LayerPlan],
     statistics: Statistics,
     choices: Mapping[RangeKey, RangeChoice] | None = None,
+    *,
+    fakequant_precision_mode: str = "DEFAULT",
 ) -> dict[str, LayerRecord]:
     """Find the factors of every layer that the plan quantizes.
 
@@ -55,6 +57,7 @@ def make_records(
         plans: What is done to each layer.
         statistics: What calibration saw.
         choices: The ranges that "auto" chose with samples; by the histogram where there are none.
+        fakequant_precision_mode: The config's.
 
     Returns:
         Layer name -> factors, in graph order.
@@ -92,6 +95,8 @@ def make_records(
             range_choice=chosen.get(name),
             tensor_balance_factor=model.balance_factors.get(name, ()),
             equalized=name in model.equalized_layers,
+            skip_fusion=name in model.unfused_layers,
+            fakequant_precision_mode=fakequant_precision_mode,
         )
         _logger.info("Do layer %s data calibration succeeded!", name)
     return records

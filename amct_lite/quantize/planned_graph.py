@@ -1,6 +1,6 @@
 """What `init` returns: a model, its config and its plan, with the files that they came from."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import StringIO
 from os import PathLike
@@ -8,7 +8,14 @@ from pathlib import Path
 
 from amct_lite.caffe.model import CaffeModel
 from amct_lite.errors import ConfigError, ParameterError, RecordError
-from amct_lite.files.config import CodebookParams, FloatActivationParams, FloatWeightParams, NuqParams, QuantConfig
+from amct_lite.files.config import (
+    FORCE_FP16_QUANT,
+    CodebookParams,
+    FloatActivationParams,
+    FloatWeightParams,
+    NuqParams,
+    QuantConfig,
+)
 from amct_lite.files.config_file import read_config
 from amct_lite.files.record import LayerRecord, read_record, weights_file
 from amct_lite.files.target import Target, load_target
@@ -95,7 +102,8 @@ class PlannedGraph:
                 f"There is no record at {path}.",
                 remedy=f"Calibrate first: at least batch_num = {self.config.batch_num} batches.",
             )
-        records = read_record(path)
+        # AMCT also writes entries that only say skip_fusion.
+        records = {name: record for name, record in read_record(path).items() if record.has_factors}
         named = [layer.name for layer in self.quantized_layers] + [entry.key for entry in self.config.tensor_quantize]
         for name in named:
             if name not in records:
@@ -125,7 +133,9 @@ class PlannedGraph:
                 layer=extra[0],
                 remedy="Calibrate again with this config.",
             )
-        return records
+        # How the fake-quant form rounds is no result of calibration: the config says it anew.
+        mode = self.config.fakequant_precision_mode
+        return {name: replace(record, fakequant_precision_mode=mode) for name, record in records.items()}
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -180,6 +190,7 @@ def open_graph(
     try:
         plans = make_plan(model.layers, config, target)
         requested_tensors(model, config, target)
+        _check_precision(config, target)
     except ConfigError as error:
         raise ConfigError(
             f"The config file {config_file} does not fit {model_file}: {error.cause}",
@@ -188,6 +199,15 @@ def open_graph(
         ) from error
     record_path = None if record_file is None else Path(record_file)
     return PlannedGraph(model, config, target, plans, config_path, record_path)
+
+
+def _check_precision(config: QuantConfig, target: Target) -> None:
+    if config.fakequant_precision_mode == FORCE_FP16_QUANT and target.deploy_form != "ascend":
+        raise ConfigError(
+            f"fakequant_precision_mode {FORCE_FP16_QUANT!r} simulates Ascend devices, and the target {target.name!r}"
+            " quantizes in float32.",
+            remedy='Set it to "DEFAULT", or "target" to "ascend".',
+        )
 
 
 def _refuse_scaling(config: QuantConfig, path: Path) -> None:

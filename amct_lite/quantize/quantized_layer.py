@@ -37,6 +37,7 @@ class QuantizedLayer:
         weight_bits: Width of the levels in `weight`, 4 to 8.
         shift_bit: By how many bits a device with an int16 stage shifts the accumulator right, one for each of scale_w;
             () where it does not.
+        float16: Whether the fake-quant forms round as a device that quantizes in float16.
     """
 
     layer: Layer
@@ -52,6 +53,7 @@ class QuantizedLayer:
     activation_costs: tuple[float, ...] = ()
     weight_bits: int = 8
     shift_bit: tuple[int, ...] = ()
+    float16: bool = False
 
     @property
     def has_weight(self) -> bool:

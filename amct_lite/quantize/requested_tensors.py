@@ -35,6 +35,8 @@ def requested_tensors(model: Model, config: QuantConfig, target: Target) -> tupl
     Raises:
         ConfigError: An entry names what is not there or cannot be quantized.
     """
+    if not config.tensor_quantize:
+        return ()
     nodes = {str(node.name): node for node in model.ir.graph}
     for entry in config.tensor_quantize:
         if entry.layer_name not in nodes:

@@ -51,9 +51,9 @@ def find_records(
     """
     observed = list(graph.observed_layers)
     refined = [plan for plan in graph.plans if plan.needs_samples or (plan.prefers_samples and batches is not None)]
-    shifts = graph.target.shift_bit
+    shifts, mode = graph.target.shift_bit, graph.config.fakequant_precision_mode
     if not observed and not refined:
-        return make_records(graph.model, graph.all_plans, Statistics({}))
+        return make_records(graph.model, graph.all_plans, Statistics({}), fakequant_precision_mode=mode)
     reusable = statistics_file is not None and statistics_file.exists() and bool(observed)
     if batches is None and (refined or shifts or not reusable):
         if observed and not reusable:
@@ -96,7 +96,7 @@ def find_records(
     choices = None
     if keeper is not None and range_groups(graph.plans):
         choices = choose_ranges(graph.model, graph.plans, statistics, keeper.feeds, sess_options=sess_options)
-    records = make_records(graph.model, graph.all_plans, statistics, choices)
+    records = make_records(graph.model, graph.all_plans, statistics, choices, fakequant_precision_mode=mode)
     if keeper is not None and refined:
         records = refine_layers(
             graph.model,

@@ -54,22 +54,12 @@ class SearchCalibration:
 
 
 def refuse_refinement(planned: PlannedGraph) -> None:
-    """Refuse layers whose factors are not made from statistics alone, and that no search space gives other ones.
+    """Refuse factors that are not made layer by layer from statistics alone, and that no search space replaces.
 
     Raises:
         ConfigError: There is one.
     """
-    if planned.target.shift_bit:
-        raise ConfigError(
-            f"The search works from one sweep, and the target {planned.target.name!r} has shift_bit, which is found on"
-            " samples behind it.",
-            remedy="Search under a target without shift_bit, then calibrate with the config found under this one.",
-        )
-    if planned.config.joint_quant:
-        raise ConfigError(
-            "The search finds each layer's factors by themselves, and joint_quant makes layers share them.",
-            remedy="Set joint_quant to false, or calibrate without a search.",
-        )
+    _refuse_whole_network(planned)
     for plan in planned.plans:
         if plan.config is None:
             continue
@@ -87,6 +77,25 @@ def refuse_refinement(planned: PlannedGraph) -> None:
                 layer=plan.layer.name,
                 remedy="Switch that off in the config, or calibrate without a search.",
             )
+
+
+def _refuse_whole_network(planned: PlannedGraph) -> None:
+    if planned.target.shift_bit:
+        raise ConfigError(
+            f"The search works from one sweep, and the target {planned.target.name!r} has shift_bit, which is found on"
+            " samples behind it.",
+            remedy="Search under a target without shift_bit, then calibrate with the config found under this one.",
+        )
+    if planned.config.fakequant_precision_mode != "DEFAULT":
+        raise ConfigError(
+            "The search evaluates candidates that round in float32.",
+            remedy='Set "fakequant_precision_mode" to "DEFAULT", or calibrate without a search.',
+        )
+    if planned.config.joint_quant:
+        raise ConfigError(
+            "The search finds each layer's factors by themselves, and joint_quant makes layers share them.",
+            remedy="Set joint_quant to false, or calibrate without a search.",
+        )
 
 
 def observed_between_too(planned: PlannedGraph) -> list[Layer]:

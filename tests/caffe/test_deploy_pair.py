@@ -9,9 +9,11 @@ import pytest
 from google.protobuf import text_format
 
 import amct_lite as amct
+import amct_lite.pycaffe as caffe
 from amct_lite.caffe_layers import fake_shift
 from amct_lite.export.save import Saved
 from amct_lite.files.protos import message_class
+from amct_lite.files.record import read_record
 from amct_lite.files.target import Target, load_target
 from amct_lite.quantize.apply_record import quantized_layers
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -254,3 +256,26 @@ def test_known_networks(folder: str, weights: str, shape: tuple[int, ...], tmp_p
         pytest.skip(f"{folder} is not in ../shared")
     data = {"data": np.random.default_rng(2).normal(0, 1, shape).astype(np.float32)}
     check(*quantize_pair(tmp_path, pair, data), data)
+
+
+def test_the_users_own_loop_finds_the_same_factors_of_quantized_inputs(tmp_path, data) -> None:
+    pair, config = residual_pair(tmp_path), tmp_path / "config.json"
+    amct.create_quant_config(config, *pair)
+    keys = {"tensor_quantize": TENSORS, "joint_quant": True, "fakequant_precision_mode": "FORCE_FP16_QUANT"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | keys))
+    graph = amct.init(config, *pair, tmp_path / "record.txt")
+    amct.calibrate(graph, [data])
+    expected = read_record(tmp_path / "record.txt")
+    (tmp_path / "record.txt").unlink()
+    modified = tmp_path / "modified.prototxt", tmp_path / "modified.caffemodel"
+    amct.quantize_model(graph, *modified)
+    net = caffe.Net(*map(str, modified), caffe.TEST)
+    net.forward(**data)
+    found = read_record(tmp_path / "record.txt")
+    assert list(found) == list(expected) and {"pool1:0", "sum:0", "sum:1"} < set(found)
+    for name, record in found.items():
+        # The modified pair has its BatchNorm, calibrate's graph has it folded: sums differ in their last bits.
+        assert record.scale_d == pytest.approx(expected[name].scale_d, rel=1e-4)
+        assert abs(record.offset_d - expected[name].offset_d) <= 1
+        assert record.fakequant_precision_mode == "FORCE_FP16_QUANT"
+    assert found["sum:0"].scale_d == found["sum:1"].scale_d

@@ -19,11 +19,11 @@ FLOORS = [
     {"session", "pycaffe", "search", "auto_nuq", "auto_calibration"},
     {"learn"},
     {
-        *("api", "other_verbs", "common", "compression", "comparison", "weight_compression"),
+        *("api", "other_verbs", "common", "compression", "comparison", "conversion", "weight_compression"),
         *("cli_inputs", "cli_options", "cli_output"),
     },
     {"editions"},
-    {"cli_search", "cli_calibration", "cli_amct"},
+    {"cli_search", "cli_calibration", "cli_convert", "cli_amct"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

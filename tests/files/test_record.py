@@ -183,7 +183,7 @@ def test_a_value_out_of_its_range_is_refused_with_file_layer_and_remedy(read, tm
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n"])
 def test_an_empty_file_has_no_layers_to_quantize(read, text: str) -> None:
-    with pytest.raises(RecordError, match="is empty, no layers to be quantized"):
+    with pytest.raises(RecordError, match="record_file is empty, no layers to be quantized"):
         read(text)
 
 

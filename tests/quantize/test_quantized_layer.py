@@ -146,7 +146,10 @@ def test_weight_scales_for_a_layer_without_weights_are_refused(write_network) ->
     model = load_model(write_network(POOL, {}))
     found = only(model, LayerRecord(scale_d=0.5))
     assert found.weight is found.bias is None
-    with pytest.raises(RecordError, match="AveragePool has no weights to quantize, but the record has scale_w"):
+    with pytest.raises(
+        RecordError,
+        match="find undesirable scale_w of layer pool in record_file: AveragePool has no",
+    ):
         only(model, LayerRecord(scale_d=0.5, scale_w=(1.0,)))
 
 

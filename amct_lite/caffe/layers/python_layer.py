@@ -1,6 +1,7 @@
 """Translators: the Python layers that amct_lite itself writes into fake-quant pairs; others cannot be known."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,18 +32,28 @@ def _python(translation: Translation, layer: CaffeLayer) -> None:
 
 def _fake_quant(translation: Translation, layer: CaffeLayer) -> None:
     """A `FakeQuantLayer`: quantize, look up the kept level under NUQ, decode."""
-    params = layer.params.python_param
-    scale, offset, table = _quantizer(layer, params.param_str)
+    quantizer = _quantizer(layer, layer.params.python_param.param_str)
+    offset, table = quantizer.offset, quantizer.table
     (bottom,), (top,) = layer.bottoms, layer.tops
-    step = translation.constant(layer, "scale", np.float32(scale))
+    data, step = translation.value(bottom), translation.constant(layer, "scale", np.float32(quantizer.scale))
+    decode = step
+    if quantizer.decode_scale != quantizer.scale:
+        decode = translation.constant(layer, "decode_scale", np.float32(quantizer.decode_scale))
+    if quantizer.float16:
+        # The product of two float16 numbers is exact in float32, so casting it rounds as a multiplication in float16.
+        factor = np.float32(np.float16(np.float32(1) / np.float32(quantizer.scale)))
+        steps = [_through_float16(translation, data), translation.constant(layer, "factor", factor)]
+        data = _through_float16(translation, translation.node("Mul", steps))
+        step = translation.constant(layer, "step", np.float32(1))
     zero = translation.constant(layer, "zero_point", np.uint8(offset + 128))
-    quantized = translation.node("QuantizeLinear", [translation.value(bottom), step, zero])
+    quantized = translation.node("QuantizeLinear", [data, step, zero])
     if table is None:
         value = translation.node("Cast", [quantized], {"to": int(ir.DataType.FLOAT)})
         centre = translation.constant(layer, "zero_point.float", np.float32(offset + 128))
-        value = translation.node("Mul", [translation.node("Sub", [value, centre]), step])
+        value = translation.node("Mul", [translation.node("Sub", [value, centre]), decode])
     else:
-        values = translation.constant(layer, "table", (table - np.float32(offset)) * np.float32(scale))
+        decoded_levels = (table - np.float32(offset)) * np.float32(quantizer.decode_scale)
+        values = translation.constant(layer, "table", decoded_levels)
         flat = translation.node("Reshape", [quantized, translation.constant(layer, "flat", np.array([-1], np.int64))])
         index = translation.node("Cast", [flat], {"to": int(ir.DataType.INT64)})
         decoded = translation.node("GatherElements", [values, index], {"axis": 0})
@@ -50,17 +61,43 @@ def _fake_quant(translation: Translation, layer: CaffeLayer) -> None:
     translation.bind(top, value, translation.shape(bottom))
 
 
-def _quantizer(layer: CaffeLayer, text: str) -> tuple[float, int, npt.NDArray[np.float32] | None]:
-    """(scale, offset, the level that each level goes to, None where all are kept)."""
+@dataclass(frozen=True)
+class _Quantizer:
+    """The parameters of a `FakeQuantLayer`.
+
+    Attributes:
+        scale: Step between levels.
+        offset: The level of 0.
+        decode_scale: What a step decodes to.
+        float16: Whether it rounds as a device that quantizes in float16.
+        table: float32 array of shape (256,), the level that each level goes to; None where all are kept.
+    """
+
+    scale: float
+    offset: int
+    decode_scale: float
+    float16: bool
+    table: npt.NDArray[np.float32] | None
+
+
+def _through_float16(translation: Translation, value: ir.Value) -> ir.Value:
+    half = translation.node("Cast", [value], {"to": int(ir.DataType.FLOAT16)})
+    return translation.node("Cast", [half], {"to": int(ir.DataType.FLOAT)})
+
+
+def _quantizer(layer: CaffeLayer, text: str) -> _Quantizer:
     try:
         document = json.loads(text)
         if document.get("num_bits", 8) != 8:
             raise ValueError("only 8 bits are known")
         scale, offset, levels = float(document["scale"]), int(document["offset"]), document.get("levels")
-        if levels is None:
-            return scale, offset, None
-        table = level_table(np.array([int(level) for level in levels]), document.get("costs") or ())
-        return scale, offset, table.astype(np.float32)
+        table = None
+        if levels is not None:
+            kept = level_table(np.array([int(level) for level in levels]), document.get("costs") or ())
+            table = kept.astype(np.float32)
+        decoded = document.get("decode_scale")
+        decode_scale = scale if decoded is None else float(decoded)
+        return _Quantizer(scale, offset, decode_scale, bool(document.get("float16")), table)
     except (ValueError, KeyError, TypeError, AttributeError, ParameterError) as error:
         raise _not_ours(layer, text) from error
 
