@@ -192,3 +192,21 @@ def test_a_program_that_looks_at_several_at_once_stays_within_its_budget():
     assert told == [(0,), (1,), (2,), (3,), (4,)]
     assert strategy.trials == told
     assert strategy.outlook == "more"
+
+
+def test_workers_that_a_round_leaves_idle_look_at_what_comes_where_all_of_it_fails():
+    def program(look):
+        look((9,))
+        look.at_all([(0,), (1,)])
+        # From the metrics, which the ones behind the round are not among yet.
+        worst = min(outcome.change for outcome in look.outcomes().values())
+        look((2,) if worst < 0 else (3,))
+        return ""
+
+    strategy = ReplayedStrategy(program, 9, otherwise="more")
+    assert strategy.ask(4) == [(9,), (0,), (1,)]
+    strategy.tell((9,), Outcome(0.5, False, -0.2))
+    assert strategy.ask(4) == [(0,), (1,), (2,)]
+    for choice in ((0,), (1,)):
+        strategy.tell(choice, Outcome(0.9, True, 0.1))
+    assert strategy.ask(1) == [(2,)]

@@ -3,10 +3,12 @@
 The program is run from its start at every `ask`, on what is known by then; where it looks at something unknown it
 is left. For more than one worker it is run on, with both verdicts that the unknown choice may get, the likelier
 one first: so the number of workers changes how long a search takes, never what it finds. For a bisection with three
-workers that is a search in four parts.
+workers that is a search in four parts. Behind several choices at once, most of which fail, it is run on as if all did;
+where it asks for metrics, those of such verdicts that are known stand in for them.
 """
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from amct_lite.search.choices import Choice
@@ -15,7 +17,6 @@ from amct_lite.search.strategies.protocol import Outcome
 __all__ = ["Look", "Program", "ReplayedStrategy"]
 
 EVEN_CHANCE = 0.5
-ASSUMED = {True: Outcome(float("nan"), True, float("nan")), False: Outcome(float("nan"), False, float("nan"))}
 
 
 class Look:
@@ -53,7 +54,7 @@ class Look:
 
     def outcomes(self) -> dict[Choice, Outcome]:
         """All outcomes seen, for decisions that depend on metrics."""
-        if any(outcome in ASSUMED.values() for outcome in self.seen.values()):
+        if any(math.isnan(outcome.metric) for outcome in self.seen.values()):
             raise _UnforeseeableError
         return dict(self.seen)
 
@@ -94,17 +95,23 @@ class ReplayedStrategy:
             if missing is None:
                 continue
             wanted += [choice for choice in missing.choices if choice not in wanted]
-            if len(missing.choices) > 1:
-                continue  # what comes next depends on metrics
-            for verdict, chance in ((True, missing.chance), (False, 1 - missing.chance)):
+            verdicts = [(False, EVEN_CHANCE)]
+            if len(missing.choices) == 1:
+                verdicts = [(True, missing.chance), (False, 1 - missing.chance)]
+            for verdict, chance in verdicts:
                 number += 1
-                future = {**assumed, missing.choices[0]: ASSUMED[verdict]}
+                future = {**assumed, **dict.fromkeys(missing.choices, self._assumed(verdict))}
                 heapq.heappush(futures, (negative_chance * chance, number, future))
         return wanted[:count]
 
     def tell(self, choice: Choice, outcome: Outcome) -> None:
         """See `Strategy`."""
         self._known[choice] = outcome
+
+    def _assumed(self, verdict: bool) -> Outcome:
+        """An outcome to look ahead with: the middle one of those with this verdict; without a metric where none is."""
+        known = sorted((o for o in self._known.values() if o.satisfied == verdict), key=lambda outcome: outcome.change)
+        return known[len(known) // 2] if known else Outcome(math.nan, verdict, math.nan)
 
     @property
     def trials(self) -> list[Choice]:
