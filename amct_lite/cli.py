@@ -27,6 +27,7 @@ app = typer.Typer(
     name="amct-lite",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "--h"]},  # AMCT's commands know both
     rich_markup_mode="markdown",
     help="Calibrate, quantize, cluster (NUQ) and search the smallest network that your own accuracy test accepts.",
     epilog="Start with `amct-lite demo`.",

@@ -162,3 +162,10 @@ def test_a_simplified_config_says_how(folder):
     config = json.loads((folder / "out" / "net_config.json").read_text())
     assert config["batch_num"] == 2
     assert config["conv1"]["activation_quant_params"]["num_of_bins"] == 2048
+
+
+@pytest.mark.parametrize("option", ["--help", "--h"])
+def test_help_has_amcts_short_name(tmp_path, option):
+    done = calibration(tmp_path, option)
+    assert done.returncode == 0, done.stderr
+    assert "--calibration_config" in done.stdout
