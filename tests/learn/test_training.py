@@ -123,6 +123,19 @@ def test_batches_that_can_be_iterated_once_do_for_one_epoch_only():
         trained([part()], epochs=2, validation=(pair for pair in [part()]))
 
 
+def test_batches_that_end_for_good_are_noticed_in_the_next_epoch():
+    class Once:
+        left = 2
+
+        def __iter__(self):
+            # The first look, for the check before training, takes one of the two.
+            self.left -= 1
+            return iter([part()] if self.left >= 0 else [])
+
+    with pytest.raises(ParameterError, match="empty in epoch 2"):
+        trained(Once(), epochs=2)
+
+
 @pytest.mark.parametrize(("batches", "message"), [([], "empty"), ([part()[0]], "pair"), ([(*part(), 1)], "pair")])
 def test_batches_that_are_none_are_refused(batches, message):
     with pytest.raises(ParameterError, match=message):
