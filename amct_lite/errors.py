@@ -14,6 +14,7 @@ __all__ = [
     "ParameterError",
     "RecordError",
     "SearchError",
+    "TrainingError",
     "UnsupportedVerbError",
 ]
 
@@ -75,6 +76,10 @@ class EvaluatorError(AmctError, TypeError):
 
 class SearchError(AmctError, RuntimeError):
     """A search cannot start or go on, for example because its journal belongs to another search."""
+
+
+class TrainingError(AmctError, RuntimeError):
+    """Training cannot start or go on."""
 
 
 class OptionalDependencyError(AmctError, ImportError):

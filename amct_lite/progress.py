@@ -7,7 +7,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Protocol
 
-__all__ = ["SearchProgress", "step_progress", "sweep_progress"]
+__all__ = ["SearchProgress", "TrainingProgress", "step_progress", "sweep_progress"]
 
 
 class _Trial(Protocol):
@@ -115,3 +115,42 @@ class SearchProgress:
             seconds = (time.monotonic() - self._start) / self._count * (self._total - self._count)
             left = f"; at most {timedelta(seconds=round(seconds))} left"
         self._status.update(f"trying {self._trying}; {best}{left}. Ctrl-C stops and saves the best.")
+
+
+class TrainingProgress:
+    """On a terminal: a line for each epoch with its loss and metric, and below them the step and the loss so far."""
+
+    def __init__(self, epochs: int) -> None:
+        """Show a training of so many epochs."""
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._status = self._console.status("training") if self._console.is_terminal else None
+        self._epochs = epochs
+
+    def __enter__(self) -> "TrainingProgress":
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a terminal to show it on."""
+        return self._status is not None
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """Show one more step; `loss` is the mean of the epoch so far."""
+        if self._status is not None:
+            self._status.update(f"epoch {epoch}/{self._epochs}, step {step}: loss {loss:.4g}")
+
+    def epoch(self, number: int, loss: float, metric: float | None) -> None:
+        """Show an epoch that is done."""
+        if self._status is not None:
+            judged = "" if metric is None else f", metric {metric:.6g}"
+            self._console.print(f"[{number}/{self._epochs}] loss {loss:.4g}{judged}", highlight=False, markup=False)

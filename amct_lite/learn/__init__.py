@@ -1,1 +1,47 @@
-"""Optional: what learns with PyTorch. Nothing imports it but the registry of strategies, when a name asks for it."""
+"""What learns with PyTorch: fine-tuning of quantized networks, and the agent of the search strategy "ddpg".
+
+`import amct_lite.learn` is light: names are loaded at first use, and PyTorch with them (the extra `train`).
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from amct_lite.errors import OptionalDependencyError
+
+if TYPE_CHECKING:
+    from amct_lite.learn.batches import ArrayBatches
+    from amct_lite.learn.learner import Learner
+    from amct_lite.learn.losses import Distillation
+    from amct_lite.learn.nonuniform_learner import NonUniformLearner
+    from amct_lite.learn.training import Epoch
+    from amct_lite.learn.uniform_learner import UniformLearner
+
+__all__ = ["ArrayBatches", "Distillation", "Epoch", "Learner", "NonUniformLearner", "UniformLearner"]
+
+_LOADED_AT_FIRST_USE = {
+    "ArrayBatches": "batches",
+    "Distillation": "losses",
+    "Epoch": "training",
+    "Learner": "learner",
+    "NonUniformLearner": "nonuniform_learner",
+    "UniformLearner": "uniform_learner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module at first use (PEP 562)."""
+    if name not in _LOADED_AT_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_LOADED_AT_FIRST_USE[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise OptionalDependencyError(
+            f"amct_lite.learn.{name} trains with PyTorch, which is not installed.",
+            remedy="Run: pip install amct-lite[train]",
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,6 +1,7 @@
 """A Model as a torch module: its float weights are parameters, its operators those of `learn.operators`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,12 @@ class TorchGraph(nn.Module):
         outputs: Names of its outputs.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, outputs: Sequence[str] | None = None) -> None:
         """Translate a network.
 
         Args:
             model: The network; its numbers are copied.
+            outputs: Tensors to return in place of the network's outputs; None for those.
 
         Raises:
             ModelError: It has operators without a translation; all of them are named.
@@ -70,7 +72,7 @@ class TorchGraph(nn.Module):
         opset = model.ir.opset_imports.get("", 13) or 13
         self.model = model
         self.inputs = [value.name or "" for value in graph.inputs if not value.is_initializer()]
-        self.outputs = [value.name or "" for value in graph.outputs]
+        self.outputs = [value.name or "" for value in graph.outputs] if outputs is None else list(outputs)
         self._weight_transforms: dict[str, nn.Module] = {}
         self._input_transforms: dict[tuple[str, int], nn.Module] = {}
         spent = _last_uses(list(graph))
@@ -114,6 +116,21 @@ class TorchGraph(nn.Module):
         values = {name: getattr(self, self._keys[name]) for name in self._keys if name in changing}
         return {name: value.detach().cpu().numpy().copy() for name, value in values.items()}
 
+    def quantized_numbers(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The same, weights being what their transforms make of them."""
+        with torch.no_grad():
+            sent = {name: transform(self.parameter(name)) for name, transform in self._weight_transforms.items()}
+        return {**self.numbers(), **{name: value.detach().cpu().numpy().copy() for name, value in sent.items()}}
+
+    @contextmanager
+    def reading(self, outputs: Sequence[str]) -> Iterator[None]:
+        """Return other tensors within a block."""
+        before, self.outputs = self.outputs, list(outputs)
+        try:
+            yield
+        finally:
+            self.outputs = before
+
     def follow_batches(self, momentum: float | None) -> None:
         """Let the BatchNormalization that is left in the network follow its batches, or keep its statistics.
 
@@ -141,7 +158,7 @@ class TorchGraph(nn.Module):
         for node in self._nodes:
             results = node.run(values, self._input_transforms)
             values.update(zip(node.outputs, results, strict=False))
-            for name in node.spent:
+            for name in node.spent.difference(self.outputs):
                 del values[name]
         found = tuple(values[name] for name in self.outputs)
         return found if len(found) > 1 else found[0]
