@@ -39,11 +39,10 @@ def training_verb(name: str) -> Any:
 
     def refuse(*_arguments: Any, **_keywords: Any) -> NoReturn:
         raise UnsupportedVerbError(
-            f"{name} trains with quantization in the network, which the verbs of amct_lite do not: that is for"
-            " amct_lite.learn, which has no learner for it yet.",
-            remedy="Quantize without training (create_quant_config, quantize_model, save_model; auto_nuq and"
-            " accuracy_based_auto_calibration search), or train a network with QuantizeLinear and DequantizeLinear"
-            " elsewhere and give it to convert_qat_model.",
+            f"{name} trains with quantization in the network, which the verbs of amct_lite do not: that is for the"
+            " learners of amct_lite.learn.",
+            remedy="For int8 take amct_lite.learn.EightBitLearner, for fewer bits the other learners (docs/learn.md); or"
+            " give a network that was trained with QuantizeLinear and DequantizeLinear elsewhere to convert_qat_model.",
         )
 
     refuse.__name__ = refuse.__qualname__ = name
