@@ -41,8 +41,8 @@ def training_verb(name: str) -> Any:
         raise UnsupportedVerbError(
             f"{name} trains with quantization in the network, which the verbs of amct_lite do not: that is for the"
             " learners of amct_lite.learn.",
-            remedy="For int8 take amct_lite.learn.EightBitLearner, for fewer bits the other learners (docs/learn.md); or"
-            " give a network that was trained with QuantizeLinear and DequantizeLinear elsewhere to convert_qat_model.",
+            remedy="For int8 take amct_lite.learn.EightBitLearner, for fewer bits the other learners (docs/learn.md);"
+            " or give a network trained elsewhere with QuantizeLinear and DequantizeLinear to convert_qat_model.",
         )
 
     refuse.__name__ = refuse.__qualname__ = name
