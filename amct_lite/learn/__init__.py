@@ -12,15 +12,19 @@ if TYPE_CHECKING:
     from amct_lite.learn.batches import ArrayBatches
     from amct_lite.learn.learner import Learner
     from amct_lite.learn.losses import Distillation
+    from amct_lite.learn.nonuniform_learner import NonUniformLearner
     from amct_lite.learn.training import Epoch
+    from amct_lite.learn.uniform_learner import UniformLearner
 
-__all__ = ["ArrayBatches", "Distillation", "Epoch", "Learner"]
+__all__ = ["ArrayBatches", "Distillation", "Epoch", "Learner", "NonUniformLearner", "UniformLearner"]
 
 _LOADED_AT_FIRST_USE = {
     "ArrayBatches": "batches",
     "Distillation": "losses",
     "Epoch": "training",
     "Learner": "learner",
+    "NonUniformLearner": "nonuniform_learner",
+    "UniformLearner": "uniform_learner",
 }
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from amct_lite.errors import ParameterError
 from amct_lite.export.save import Saved, save_quantized
 from amct_lite.files.config import LayerConfig, QuantConfig
 from amct_lite.files.config_file import write_config
@@ -15,6 +14,7 @@ from amct_lite.graph.digest import FileDigest
 from amct_lite.graph.model import Model
 from amct_lite.graph.saving import save_ir
 from amct_lite.learn.torch_graph import TorchGraph, with_weights
+from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.plan import make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
 
@@ -50,11 +50,9 @@ def save_trained(
         save_type: "Fakequant", "Deploy" or "Both".
 
     Returns:
-        The files of `save_quantized`, and "float_model", "config" and "record". The float model holds the numbers that
-        its layers decode to, so that whatever is not in the record, such as the first layer, is in it.
-
-    Raises:
-        ParameterError: A layer would be larger than in float, or nothing can be stored quantized.
+        The files of `save_quantized`, and "float_model", "config" and "record". The float model holds the numbers
+        that its layers decode to, so that whatever is not in the record, such as the first layer, is in it. Config and
+        record are left out where no layer has anything to say in them.
     """
     folder, prefix = os.path.split(save_path)
     start = f"{prefix}_" if prefix else ""
@@ -64,25 +62,16 @@ def save_trained(
     records = {name: layer.record for name, layer in learned.items() if layer.record is not None}
     configs = {name: layer.config for name, layer in learned.items() if layer.config is not None}
     config = QuantConfig.model_validate({"target": target.name, "batch_num": 1, "integer_operators": [], **configs})
-    if not records:
-        reasons = "; ".join(f"{name}: {layer.reason}" for name, layer in list(learned.items())[:3])
-        raise ParameterError(
-            f"No layer can be stored quantized ({reasons}). The trained network in float is at {float_file}.",
-            remedy="Use buckets of another kind, or deploy the float file.",
-        )
     # A plain Model: what came from a Caffe pair has other numbers now, and goes on as ONNX.
-    digest = FileDigest([float_file])
-    plain = Model(trained, float_file, digest, model.size_bytes, layers=model.layers)
-    plans = make_plan(plain.layers, config, target)
-    for plan in plans:
-        if plan.config is None and plan.layer.name in records:
-            raise ParameterError(
-                f"The layer cannot be stored quantized: {plan.reason}.", remedy="Put it into skip_layers."
-            )
-    reasons_why = {name: layer.reason for name, layer in learned.items() if layer.reason is not None}
-    plans = tuple(replace(plan, reason=reasons_why.get(plan.layer.name, plan.reason)) for plan in plans)
+    plain = Model(trained, float_file, FileDigest([float_file]), model.size_bytes, layers=model.layers)
+    reasons = {layer.name: "training left it alone" for layer in plain.layers}
+    reasons |= {name: layer.reason for name, layer in learned.items() if layer.reason is not None}
+    plans = make_plan(plain.layers, config, target) if configs else tuple(LayerPlan(layer) for layer in plain.layers)
+    plans = tuple(plan if plan.config else replace(plan, reason=reasons[plan.layer.name]) for plan in plans)
     planned = PlannedGraph(plain, config, target, plans, config_file=None)
     saved = save_quantized(planned, records, save_type, Path(folder), prefix)
+    if not records:
+        return Saved({**saved.files, "float_model": float_file}, saved.summary)
     config_file, record_file = Path(folder) / f"{start}config.json", Path(folder) / f"{start}record.txt"
     write_config(config, config_file)
     write_record(records, record_file)

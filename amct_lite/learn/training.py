@@ -1,7 +1,7 @@
 """The training loop: torch's optimizers over the user's batches, with checkpoints from which it goes on exactly."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ class Training:
     Attributes:
         epochs: Passes over the data at most.
         learning_rate: Of the first epoch.
-        learning_rate_decay: What it is multiplied by after each epoch; "cosine" lets it fall to 0 over all epochs.
+        learning_rate_decay: What it is multiplied by after each epoch; "cosine" lets it fall to 0 over all steps, or
+            from epoch to epoch where batches have no length.
         optimizer: (parameters or groups of them, learning rate) -> an optimizer of PyTorch's; None for Adam.
         patience: Epochs without a better metric after which training ends; None trains all epochs.
         seed: Of Python's, numpy's and PyTorch's random numbers while training.
@@ -72,11 +73,11 @@ class Training:
         """The device."""
         return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
-    def scheduler(self, optimizer: Any) -> Any:
-        """What changes the learning rate after each epoch."""
-        if self.learning_rate_decay == "cosine":
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
-        return torch.optim.lr_scheduler.ExponentialLR(optimizer, self.learning_rate_decay)
+    def share_of_rate(self, epochs_done: float) -> float:
+        """What is left of the learning rate after so many epochs, parts of one included."""
+        if isinstance(self.learning_rate_decay, str):
+            return 0.5 + 0.5 * math.cos(math.pi * epochs_done / self.epochs)
+        return float(self.learning_rate_decay ** math.floor(epochs_done))
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,12 @@ def train(
     wanted = [parameter for parameter in module.parameters() if parameter.requires_grad]
     make = training.optimizer or torch.optim.Adam
     optimizer = make(wanted if parameters is None else parameters, training.learning_rate)
-    scheduler = training.scheduler(optimizer)
+    rates = [group["lr"] for group in optimizer.param_groups]
     belongs = {**(identity or {}), **training.identity, "optimizer": type(optimizer).__name__}
     history: list[Epoch] = []
     best: dict[str, Any] | None = None
-    parts = {"module": module, "optimizer": optimizer, "scheduler": scheduler}
+    parts = {"module": module, "optimizer": optimizer}
+    length = len(batches) if isinstance(batches, Sized) else math.inf
     with OwnRandomness(training.seed, threads=None).used(), TrainingProgress(training.epochs) as progress:
         state = None if training.checkpoint is None else load_checkpoint(training.checkpoint, belongs)
         if state is not None:
@@ -149,6 +151,9 @@ def train(
             module.train()
             for count, (inputs, labels) in enumerate(batches, 1):
                 before_step(steps)
+                share = training.share_of_rate(number - 1 + min((count - 1) / length, 1 - 1e-9))
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * share
                 inputs, labels = to_device(inputs, device, inputs=True), to_device(labels, device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=training.mixed_precision):
                     value = loss(run_module(module, inputs), labels, inputs)
@@ -161,7 +166,6 @@ def train(
                         f"The loss is {float(value.detach())} at step {steps}.", remedy="Lower learning_rate."
                     )
                 progress.step(number, count, total / count)
-            scheduler.step()
             module.eval()
             history.append(Epoch(number, total / count, None if validate is None else validate(), steps))
             progress.epoch(number, history[-1].loss, history[-1].metric)

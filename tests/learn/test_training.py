@@ -186,7 +186,7 @@ def test_distillation_pulls_towards_the_float_network():
 
     def distance(distillation):
         learner = PlainLearner(MODEL_FILE)
-        learner.fit([(images, wrong)] * 10, distillation=distillation)
+        learner.fit([(images, wrong)] * 10, distillation=distillation, learning_rate_decay=1)
         return float(np.abs(learner.predict(images) - floats).mean())
 
     assert distance(Distillation(temperature=2.0, weight=10.0)) < 0.7 * distance(None)
