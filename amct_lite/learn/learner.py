@@ -43,9 +43,11 @@ class Learner(ABC):
         history: What each epoch gave.
         quant_delay: Steps before quantizers do anything but follow ranges.
         freeze_bn_delay: Steps in which BatchNormalization that was not folded follows its batches; None: it never does.
+        integer_operators: Operators between layers whose inputs are quantized too.
     """
 
     batch_norm_momentum = 0.1
+    integer_operators: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -230,7 +232,8 @@ class Learner(ABC):
         self._evaluation_mode()
         self.graph.to("cpu")
         self._device = torch.device("cpu")
-        return save_trained(self.model, self.graph, self.learned(), self.target, Path(save_path), save_type)
+        learned, path = self.learned(), Path(save_path)
+        return save_trained(self.model, self.graph, learned, self.target, path, save_type, self.integer_operators)
 
     def quantize_weight(self, layer: Layer, quantizer: Quantizer) -> None:
         """Put a quantizer on a layer's weight; layers that share the weight share it."""
