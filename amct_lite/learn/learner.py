@@ -99,6 +99,7 @@ class Learner(ABC):
             "freeze_bn_delay": freeze_bn_delay,
         }
         self._device: Any = torch.device("cpu")
+        self._quantizes = True
 
     @abstractmethod
     def options(self) -> Mapping[str, Any]:
@@ -199,14 +200,19 @@ class Learner(ABC):
         follows = self.freeze_bn_delay is not None and steps < self.freeze_bn_delay
         self.graph.follow_batches(self.batch_norm_momentum if follows else None)
 
-    def evaluate(self, batches: Validation, metric: Metric | None = None) -> float:
+    def evaluate(self, batches: Validation, metric: Metric | None = None, *, quantized: bool = True) -> float:
         """A metric of the quantized network, in PyTorch.
 
         Args:
             batches: As for `validation` of `fit`.
             metric: As for `fit`.
+            quantized: False measures the network with its weights as they are, in float.
         """
-        return self._measure(batches, metric)
+        self._quantizes = quantized
+        try:
+            return self._measure(batches, metric)
+        finally:
+            self._quantizes = True
 
     def predict(self, inputs: Any) -> npt.NDArray[np.float32]:
         """The outputs of the quantized network for the inputs of a batch; of several, the first."""
@@ -262,7 +268,7 @@ class Learner(ABC):
     def _evaluation_mode(self) -> None:
         self.graph.eval()
         self.graph.follow_batches(None)
-        self._enable(True)
+        self._enable(self._quantizes)
 
     def _enable(self, enabled: bool) -> None:
         for module in self.graph.modules():
