@@ -6,8 +6,8 @@ where each output channel is divided by
 
     s = (2**n - 1) / 2**(n-1) * mean |W|
 
-before it is cut off at -1 and 1 and rounded to one of 2**n levels between them. The levels are odd numbers, -3, -1, 1, 3
-for two bits, times s / (2**n - 1): integers to every int8 kernel.
+before it is cut off at -1 and 1 and rounded to one of 2**n levels between them. The levels are odd numbers, -3, -1, 1
+and 3 for two bits, times s / (2**n - 1): integers to every int8 kernel.
 """
 
 from typing import Any
@@ -73,9 +73,14 @@ class EntropyPreservingWeight(Quantizer):
         """
         with torch.no_grad():
             rows = to_rows(weight, self.layout)
-            scale = self._scale(rows)
-            levels = self._levels(torch.clamp(rows / scale, -1.0, 1.0))
-            return levels.cpu().numpy().astype(np.int8), (scale / self._steps).reshape(-1).cpu().numpy()
+            levels = self._levels(torch.clamp(rows / self._scale(rows), -1.0, 1.0))
+            return levels.cpu().numpy().astype(np.int8), self.scales(weight)
+
+    def scales(self, weight: Any) -> npt.NDArray[np.float32]:
+        """What its levels are multiplied by, shape (rows,) or (1,)."""
+        scale = self._scale(to_rows(weight.detach(), self.layout)) / self._steps
+        found: npt.NDArray[np.float32] = scale.reshape(-1).cpu().numpy()
+        return found
 
     def _levels(self, inside: Any) -> Any:
         """Odd numbers in [-steps, steps] for values in [-1, 1]."""

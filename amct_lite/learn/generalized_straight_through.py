@@ -37,7 +37,7 @@ class GeneralizedStraightThrough(torch.autograd.Function):
         """The quantized values."""
         context.save_for_backward(values, start, intervals)
         context.step = step
-        return levels * step
+        return levels.to(values.dtype) * step
 
     @staticmethod
     def backward(context: Any, gradient: Any) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from amct_lite.types import Grid
 
 __all__ = ["LearnedThresholds"]
 
-# The intervals together begin with this length, as in the paper's code; of parameters of about 1 Adam's steps are small.
+# The intervals together begin with this length: beside parameters of about 1 Adam's steps are small.
 FIRST_LENGTH = 2.0
 
 # Intervals and scales stay above it: they must not change their sign.
@@ -72,9 +72,9 @@ class LearnedThresholds(Quantizer):
                 return values
             self._start_with(values.detach())
         grid, bounds = self.grid_and_bounds()
-        zero_level, multiple = int(self.zero_level), self._multiple()
+        zero_level, (multiple, _) = int(self.zero_level), self._layout()
         # As QuantizeLinear does, operation by operation.
-        steps = torch.round(values.detach() / grid.scale)
+        steps = torch.round(values.detach() / grid.scale).clamp(grid.q_min - grid.offset, grid.q_max - grid.offset)
         limits = torch.tensor(bounds - grid.offset, dtype=values.dtype, device=values.device)
         levels = torch.bucketize(steps, limits, right=True)
         exact = ((levels - zero_level) * multiple).to(values.dtype) * grid.scale
@@ -99,9 +99,9 @@ class LearnedThresholds(Quantizer):
                 "The thresholds have no values yet, for they begin with those that suit the first batch.",
                 remedy="Call fit first.",
             )
-        multiple, zero_level = self._multiple(), int(self.zero_level)
+        multiple, offset = self._layout()
+        zero_level = int(self.zero_level)
         scale = float(np.float32(self._output_step() / multiple))
-        offset = -128 + zero_level * multiple
         first_above = np.floor(self._thresholds() / scale + 1.0).astype(np.int64)
         # Zero stays on its level, whatever was learned: thresholds of the levels above it are above it.
         below = np.arange(self.num_intervals) < zero_level
@@ -112,11 +112,12 @@ class LearnedThresholds(Quantizer):
     def levels_and_bounds(self) -> tuple[Grid, LevelsAndBounds]:
         """The fine grid, and the levels kept of it with the bounds between them."""
         grid, bounds = self.grid_and_bounds()
-        levels = grid.offset + (np.arange(self.num_intervals + 1) - int(self.zero_level)) * self._multiple()
+        multiple, offset = self._layout()
+        levels = offset + (np.arange(self.num_intervals + 1) - int(self.zero_level)) * multiple
         return grid, LevelsAndBounds(levels.astype(np.int64), bounds)
 
     def _output_step(self) -> float:
-        return max(float(self.output_scale.detach()), LEAST) * float(self.unit) * self.step
+        return max(float(self.output_scale.detach()), LEAST) * (float(self.unit) * float(self.step))
 
     def _thresholds(self) -> Any:
         """float64 array, shape (num_intervals,): in units of the values."""
@@ -124,11 +125,13 @@ class LearnedThresholds(Quantizer):
         middles = float(self.start.detach()) + np.cumsum(intervals) - intervals / 2
         return middles * float(self.unit) / max(float(self.input_scale.detach()), LEAST)
 
-    def _multiple(self) -> int:
-        """Fine steps from level to level: as many as leave the outermost thresholds on the grid."""
-        thresholds, step, zero_level = self._thresholds(), self._output_step(), int(self.zero_level)
-        highest = max(float(thresholds[-1]) / step, self.num_intervals - zero_level)
-        return max(1, math.floor(FINE_STEPS / (highest + zero_level)))
+    def _layout(self) -> tuple[int, int]:
+        """Fine steps from level to level, as many as leave the outermost thresholds on the grid; and where 0 is."""
+        thresholds, zero_level = self._thresholds() / self._output_step(), int(self.zero_level)
+        below = max(-float(thresholds[0]), float(zero_level)) if zero_level else 0.0
+        above = max(float(thresholds[-1]), float(self.num_intervals - zero_level))
+        multiple = max(1, math.floor((FINE_STEPS if below == zero_level else FINE_STEPS - 1) / (below + above)))
+        return multiple, -128 + min(math.ceil(below * multiple), FINE_STEPS - (self.num_intervals - zero_level))
 
     def _start_with(self, values: Any) -> None:
         """Even steps with the least squared error on a batch."""

@@ -6,6 +6,7 @@ Source: Liu et al., "Nonuniform-to-Uniform Quantization" (CVPR 2022, arXiv 2111.
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -13,13 +14,17 @@ import numpy as np
 import onnx_ir as ir
 
 from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.specification import Refine
 from amct_lite.errors import ParameterError
 from amct_lite.files.activation_params import MinMaxParams, NuqActivationParams
 from amct_lite.files.codebook_params import CodebookParams
 from amct_lite.files.config import ArqParams, FloatWeightParams, LayerConfig
 from amct_lite.files.record import LayerRecord
+from amct_lite.learn.accumulator_bias import AccumulatorBias
 from amct_lite.learn.bit_widths import bits_by_layer
+from amct_lite.learn.eight_bit_layers import SymmetricWeight, learned_layer_of_integers
 from amct_lite.learn.entropy_preserving_weight import EntropyPreservingWeight
+from amct_lite.learn.input_quantizer import InputQuantizer
 from amct_lite.learn.learned_thresholds import LearnedThresholds
 from amct_lite.learn.learner import Learner
 from amct_lite.learn.saving import Learned
@@ -34,6 +39,7 @@ StrPath = str | PathLike[str]
 # Odd levels of more bits would not fit int8, and the fine grid of a table has 256.
 WEIGHT_BITS = range(2, 8)
 ACTIVATION_BITS = range(2, 8)
+DEFAULT_BITS = 2
 
 
 class N2UQLearner(Learner):
@@ -58,6 +64,7 @@ class N2UQLearner(Learner):
         activation_bits: int | Mapping[str, int] = 2,
         quantize_all_layers: bool = False,
         quantize_downsampling: bool = True,
+        outer_bits: int | None = None,
         skip_layers: Collection[str] = (),
         fold_batch_norm: bool = True,
         quant_delay: int = 0,
@@ -68,9 +75,10 @@ class N2UQLearner(Learner):
         Args:
             model_file: An ONNX file, or a Caffe network (.prototxt).
             weights_file: The caffemodel of a Caffe network.
-            weight_bits: 2 to 7, for all layers or by name.
+            weight_bits: 2 to 7, for all layers or by name, others having 2.
             activation_bits: 2 to 7, likewise: of each layer's input.
-            quantize_all_layers: False leaves the first and the last layer with weights in float, as the paper does.
+            quantize_all_layers: Whether the first and the last layer with weights get as few bits as the others.
+            outer_bits: Bits of those two otherwise: 8, or None for float, as in the paper.
             quantize_downsampling: False leaves 1x1 convolutions with a stride in float, as networks of the paper's
                 comparison do; it quantizes them.
             skip_layers: Names of layers that are left alone as well.
@@ -91,6 +99,8 @@ class N2UQLearner(Learner):
             quant_delay=quant_delay,
             freeze_bn_delay=freeze_bn_delay,
         )
+        if outer_bits not in (None, 8):
+            raise ParameterError(f"The 'outer_bits' parameter must be 8 or None. Got {outer_bits!r} instead.")
         if not quantize_downsampling:
             self.layers = tuple(layer for layer in self.layers if not _is_downsampling(self.model.ir, layer))
             if not self.layers:
@@ -98,10 +108,19 @@ class N2UQLearner(Learner):
                     "The only layers left to quantize are 1x1 convolutions with a stride.",
                     remedy="Set quantize_downsampling to True.",
                 )
-        self.weight_bits = bits_by_layer(weight_bits, self.layers, WEIGHT_BITS, "weight_bits")
-        self.activation_bits = bits_by_layer(activation_bits, self.layers, ACTIVATION_BITS, "activation_bits")
+        self.weight_bits = bits_by_layer(weight_bits, self.layers, WEIGHT_BITS, DEFAULT_BITS, "weight_bits")
+        self.activation_bits = bits_by_layer(
+            activation_bits, self.layers, ACTIVATION_BITS, DEFAULT_BITS, "activation_bits"
+        )
         self._weights: dict[str, EntropyPreservingWeight] = {}
         self._inputs: dict[str, LearnedThresholds] = {}
+        self._outer: dict[str, tuple[SymmetricWeight, InputQuantizer]] = {}
+        weighted = [layer for layer in self.model.layers if layer.weight is not None and layer.blocked is None]
+        self._outer_layers = [
+            layer
+            for layer in (weighted[0], weighted[-1])
+            if outer_bits is not None and layer not in self.layers and layer.name not in skip_layers
+        ]
         for layer in self.layers:
             assert layer.weight is not None
             if layer.weight not in self._weights:
@@ -113,14 +132,40 @@ class N2UQLearner(Learner):
                 self.quantize_weight(layer, quantizer)
             self._inputs[layer.name] = LearnedThresholds(self.activation_bits[layer.name])
             self.quantize_input(layer, self._inputs[layer.name])
+        for layer in self._outer_layers:
+            assert layer.weight is not None
+            channel_wise = self.target.allows_channel_wise(layer)
+            outer = SymmetricWeight(weight_layout(layer), channel_wise=channel_wise), InputQuantizer(8)
+            self._outer[layer.name] = outer
+            self.quantize_weight(layer, outer[0])
+            self.quantize_input(layer, outer[1])
+        for layer in (*self.layers, *self._outer_layers):
+            if layer.bias is not None:
+                self.graph.transform_weight(layer.bias, AccumulatorBias(partial(self._scales, layer)))
 
     def options(self) -> Mapping[str, Any]:
         """See `Learner`."""
-        return {"layers": list(self._inputs), "weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
+        bits = {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
+        return {"layers": [*self._inputs, *self._outer], **bits}
 
     def learned(self) -> Mapping[str, Learned]:
         """See `Learner`."""
-        return {layer.name: self._learned(layer) for layer in self.layers}
+        found = {layer.name: self._learned(layer) for layer in self.layers}
+        for layer in self._outer_layers:
+            weight, bias = (None if name is None else self.graph.parameter(name) for name in (layer.weight, layer.bias))
+            found[layer.name] = learned_layer_of_integers(layer, weight, bias, *self._outer[layer.name])
+        return found
+
+    def _scales(self, layer: Layer) -> Any:
+        """The scales of a layer's weight and of its input; None before the first batch."""
+        weight = self.graph.parameter(layer.weight or "")
+        if layer.name in self._outer:
+            quantizer, inputs = self._outer[layer.name]
+            return (quantizer.scales(weight), inputs.grid()[0].scale) if int(inputs.batches) else None
+        thresholds = self._inputs[layer.name]
+        if float(thresholds.unit) == 0.0:
+            return None
+        return self._weights[layer.weight or ""].scales(weight), thresholds.grid_and_bounds()[0].scale
 
     def _learned(self, layer: Layer) -> Learned:
         assert layer.weight is not None
@@ -139,27 +184,26 @@ class N2UQLearner(Learner):
         )
         int8_bytes = layer.num_weights + 4 * scales.size
         if codebook.stored_bytes + CODEBOOK_OVERHEAD_BYTES < int8_bytes:
-            weight = CodebookParams(
+            params = CodebookParams(
                 wts_algo="codebook_quantize",
                 num_bits=bits,
                 channel_wise=quantizer.channel_wise,
                 level_type=LevelType.INT8,
-                refine="none",
+                refine=Refine.NONE,
             )
-            return Learned(_config(activation, weight), replace(record, codebook=codebook))
+            return Learned(_config(activation, params), replace(record, codebook=codebook))
         if int8_bytes < 4 * layer.num_weights:
-            # A sign and one bit more than the levels' number: they are the odd ones of twice as many.
+            # One bit more than the levels need: they are the odd ones among twice as many.
             width = max(4, bits + 1)
-            weight = ArqParams(num_bits=width, channel_wise=quantizer.channel_wise)
+            arq = ArqParams.model_validate({"num_bits": width, "channel_wise": quantizer.channel_wise})
             found = replace(record, scale_w=tuple(map(float, scales)), offset_w=(0,) * scales.size, weight_bits=width)
-            return Learned(_config(activation, weight), found)
-        return Learned(_config(activation, FloatWeightParams(wts_algo="none")), replace(record, float_weights=True))
+            return Learned(_config(activation, arq), found)
+        floats = FloatWeightParams(wts_algo="none")
+        return Learned(_config(activation, floats), replace(record, float_weights=True))
 
 
 def _config(activation: Any, weight: Any) -> LayerConfig:
     return LayerConfig(activation_quant_params=activation, weight_quant_params=weight)
-
-
 
 
 def _codebook(integers: Any, scales: Any, bits: int) -> Codebook:
