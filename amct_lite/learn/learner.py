@@ -1,7 +1,7 @@
 """What every learner does: take a network and labelled batches, train it as it will be quantized, save the result."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,10 @@ class Learner(ABC):
             self.model.layer(name)
         weighted = [layer for layer in self.model.layers if layer.weight is not None and layer.blocked is None]
         chosen = weighted if quantize_all_layers else weighted[1:-1]
-        refusals = {layer.name: self.target.refusal(layer, Technique.CODEBOOK) for layer in chosen}
-        self.layers = tuple(layer for layer in chosen if layer.name not in skip_layers and not refusals[layer.name])
+        names = {layer.name for layer in chosen if self.target.refusal(layer, Technique.CODEBOOK) is None}
+        names -= set(skip_layers)
+        # A weight that another layer needs in float stays float.
+        self.layers = tuple(layer for layer in chosen if {layer.name, *layer.tied_with} <= names)
         if not self.layers:
             raise ParameterError(
                 f"The network has {len(weighted)} layers with weights, and none of them is left to quantize.",
@@ -174,6 +176,11 @@ class Learner(ABC):
         )
         with OwnRandomness(seed, threads=None).used():  # a DataLoader draws as soon as it is looked at
             first, batches = first_and_all(batches, epochs)
+        if epochs > 1 and isinstance(validation, Iterator):
+            raise ParameterError(
+                f"The 'validation' parameter of fit can be iterated once only, and there are {epochs} epochs.",
+                remedy="Give a list, a DataLoader, or ArrayBatches.",
+            )
         check_translation(self.model, first[0])
         self._device = training.torch_device
         logits = logits_of(self.model) if loss is None else None

@@ -22,7 +22,7 @@ class NonUniformLearner(WeightLearner):
         >>> from amct_lite.learn import ArrayBatches, NonUniformLearner
         >>> from amct_lite.samples.digits.data import MODEL_FILE, load_split
         >>> part = load_split().train
-        >>> learner = NonUniformLearner(MODEL_FILE, weight_bits=2, opt_mode="both", init_style="quantile")
+        >>> learner = NonUniformLearner(MODEL_FILE, weight_bits=2, opt_mode="both")
         >>> history = learner.fit(ArrayBatches(part.images, part.labels), epochs=1)
         >>> len(history)
         1
@@ -34,7 +34,7 @@ class NonUniformLearner(WeightLearner):
         weights_file: str | PathLike[str] | None = None,
         *,
         opt_mode: str = "both",
-        init_style: str = "quantile",
+        init_style: str = "optimal",
         **options: Any,
     ) -> None:
         """Load a network and put quantizers into it.
@@ -43,7 +43,7 @@ class NonUniformLearner(WeightLearner):
             model_file: An ONNX file, or a Caffe network (.prototxt).
             weights_file: The caffemodel of a Caffe network.
             opt_mode: What is trained: "weights" (and all else but the points), "clusters" (the points alone) or "both".
-            init_style: Where the points begin: "quantile", "uniform" or "optimal" (exact clustering).
+            init_style: Where the points begin: "optimal" (exact clustering), or PocketFlow's "quantile" or "uniform".
             options: Those of WeightLearner.
 
         Raises:

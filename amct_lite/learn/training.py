@@ -137,6 +137,7 @@ def train(
     history: list[Epoch] = []
     best: dict[str, Any] | None = None
     parts = {"module": module, "optimizer": optimizer}
+    mixed = training.mixed_precision and device.type == "cuda"
     length = len(batches) if isinstance(batches, Sized) else math.inf
     with OwnRandomness(training.seed, threads=None).used(), TrainingProgress(training.epochs) as progress:
         state = None if training.checkpoint is None else load_checkpoint(training.checkpoint, belongs)
@@ -155,7 +156,7 @@ def train(
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * share
                 inputs, labels = to_device(inputs, device, inputs=True), to_device(labels, device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=training.mixed_precision):
+                with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
                     value = loss(run_module(module, inputs), labels, inputs)
                 optimizer.zero_grad()
                 value.backward()

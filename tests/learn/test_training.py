@@ -117,6 +117,9 @@ def test_batches_that_can_be_iterated_once_do_for_one_epoch_only():
     with pytest.raises(ParameterError, match="iterated once only, and there are 2 epochs"):
         trained((pair for pair in [part()]), epochs=2)
 
+    with pytest.raises(ParameterError, match="'validation' parameter of fit can be iterated once only"):
+        trained([part()], epochs=2, validation=(pair for pair in [part()]))
+
 
 @pytest.mark.parametrize(("batches", "message"), [([], "empty"), ([part()[0]], "pair"), ([(*part(), 1)], "pair")])
 def test_batches_that_are_none_are_refused(batches, message):
@@ -238,6 +241,38 @@ def test_nothing_is_left_to_quantize_is_said(tmp_path):
     with pytest.raises(ParameterError, match="1 layers with weights, and none of them is left"):
         PlainLearner(tmp_path / "net.onnx")
     assert PlainLearner(tmp_path / "net.onnx", quantize_all_layers=True).layers
+
+
+def test_layers_that_share_a_weight_with_one_that_stays_float_stay_float(tmp_path):
+    text = """<ir_version: 8, opset_import: ["": 17]> g (float[n, 2] x) => (float[n, 2] y)
+        <float[2, 2] w = {1, 2, 3, 4}, float[2, 2] v = {1, 2, 3, 4}>
+        {a = MatMul(x, w) b = MatMul(a, w) c = MatMul(b, v) y = MatMul(c, v)}"""
+    save_ir(ir.from_onnx_text(text), tmp_path / "net.onnx")
+    with pytest.raises(ParameterError, match="none of them is left"):
+        PlainLearner(tmp_path / "net.onnx")
+    assert len(PlainLearner(tmp_path / "net.onnx", quantize_all_layers=True).layers) == 4
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import amct_lite.learn; assert 'torch' not in sys.modules; dir(amct_lite.learn)",
+        """
+sys.modules['torch'] = None
+import amct_lite.learn
+from amct_lite.errors import OptionalDependencyError
+try:
+    amct_lite.learn.UniformLearner
+except OptionalDependencyError as error:
+    assert 'pip install amct-lite[train]' in str(error)
+else:
+    raise SystemExit('no error')
+""",
+    ],
+)
+def test_the_room_is_light_and_says_what_it_needs(code):
+    done = subprocess.run([sys.executable, "-c", f"import sys\n{code}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_progress_is_silent_in_pipes(capfd):
