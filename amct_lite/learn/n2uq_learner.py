@@ -102,7 +102,8 @@ class N2UQLearner(Learner):
         if outer_bits not in (None, 8):
             raise ParameterError(f"The 'outer_bits' parameter must be 8 or None. Got {outer_bits!r} instead.")
         if not quantize_downsampling:
-            self.layers = tuple(layer for layer in self.layers if not _is_downsampling(self.model.ir, layer))
+            names = {layer.name for layer in self.layers if not _is_downsampling(self.model.ir, layer)}
+            self.layers = tuple(layer for layer in self.layers if {layer.name, *layer.tied_with} <= names)
             if not self.layers:
                 raise ParameterError(
                     "The only layers left to quantize are 1x1 convolutions with a stride.",
@@ -116,10 +117,11 @@ class N2UQLearner(Learner):
         self._inputs: dict[str, LearnedThresholds] = {}
         self._outer: dict[str, tuple[SymmetricWeight, InputQuantizer]] = {}
         weighted = [layer for layer in self.model.layers if layer.weight is not None and layer.blocked is None]
+        outer_bits = None if quantize_all_layers else outer_bits
         self._outer_layers = [
             layer
             for layer in (weighted[0], weighted[-1])
-            if outer_bits is not None and layer not in self.layers and layer.name not in skip_layers
+            if outer_bits is not None and layer.name not in skip_layers and not layer.tied_with
         ]
         for layer in self.layers:
             assert layer.weight is not None
