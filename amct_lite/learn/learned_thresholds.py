@@ -71,6 +71,7 @@ class LearnedThresholds(Quantizer):
             if not self.training:
                 return values
             self._start_with(values.detach())
+        values = values.float()  # under autocast they have too few digits for the fine grid
         grid, bounds = self.grid_and_bounds()
         zero_level, (multiple, _) = int(self.zero_level), self._layout()
         # As QuantizeLinear does, operation by operation.
