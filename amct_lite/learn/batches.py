@@ -22,12 +22,10 @@ class ArrayBatches:
     Example:
         >>> batches = ArrayBatches(np.arange(4.0), np.arange(4), batch_size=3, seed=1)
         >>> [labels.tolist() for _, labels in batches]
-        [[1, 3, 0], [2]]
-        >>> [labels.tolist() for _, labels in batches]
-        [[1, 3, 0], [2]]
+        [[2, 0, 1], [3]]
         >>> batches.set_epoch(2)
         >>> [labels.tolist() for _, labels in batches]
-        [[2, 0, 1], [3]]
+        [[3, 1, 0], [2]]
     """
 
     def __init__(

@@ -125,7 +125,7 @@ def train(
 
     Raises:
         TrainingError: The loss is no finite number.
-        ParameterError: The checkpoint is of another training.
+        ParameterError: The checkpoint is of another training, or an epoch has no batches.
     """
     device = training.torch_device
     module.to(device)
@@ -148,6 +148,7 @@ def train(
             restore_random_states(state["random"])
         while len(history) < training.epochs and not _has_stalled(history, training.patience):
             number, steps, total = len(history) + 1, history[-1].steps if history else 0, 0.0
+            count = 0
             begin_epoch(batches, number)
             module.train()
             for count, (inputs, labels) in enumerate(batches, 1):
@@ -167,6 +168,10 @@ def train(
                         f"The loss is {float(value.detach())} at step {steps}.", remedy="Lower learning_rate."
                     )
                 progress.step(number, count, total / count)
+            if not count:
+                raise ParameterError(
+                    f"The batches are empty in epoch {number}.", remedy="Each iteration must begin anew."
+                )
             module.eval()
             history.append(Epoch(number, total / count, None if validate is None else validate(), steps))
             progress.epoch(number, history[-1].loss, history[-1].metric)

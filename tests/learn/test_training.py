@@ -1,5 +1,6 @@
 """The loop: data in every form, checkpoints that go on exactly, errors that say what is wrong."""
 
+import io
 import random
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+import rich.console
 
 torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 
@@ -119,6 +121,19 @@ def test_batches_that_can_be_iterated_once_do_for_one_epoch_only():
 
     with pytest.raises(ParameterError, match="'validation' parameter of fit can be iterated once only"):
         trained([part()], epochs=2, validation=(pair for pair in [part()]))
+
+
+def test_batches_that_end_for_good_are_noticed_in_the_next_epoch():
+    class Once:
+        left = 2
+
+        def __iter__(self):
+            # The first look, for the check before training, takes one of the two.
+            self.left -= 1
+            return iter([part()] if self.left >= 0 else [])
+
+    with pytest.raises(ParameterError, match="empty in epoch 2"):
+        trained(Once(), epochs=2)
 
 
 @pytest.mark.parametrize(("batches", "message"), [([], "empty"), ([part()[0]], "pair"), ([(*part(), 1)], "pair")])
@@ -273,6 +288,16 @@ else:
 def test_the_room_is_light_and_says_what_it_needs(code):
     done = subprocess.run([sys.executable, "-c", f"import sys\n{code}"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_terminal_shows_loss_and_metric_of_each_epoch(monkeypatch):
+    screen = io.StringIO()
+    terminal = rich.console.Console(file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr(rich.console, "Console", lambda **_options: terminal)
+    learner = trained(ArrayBatches(*part()), epochs=2, validation=ArrayBatches(*part(), shuffle=False))
+    lines = [line for line in screen.getvalue().splitlines() if "/2] loss" in line]
+    for line, epoch in zip(lines, learner.history, strict=True):
+        assert f"[{epoch.number}/2] loss {epoch.loss:.4g}, metric {epoch.metric:.6g}" in line
 
 
 def test_progress_is_silent_in_pipes(capfd):
