@@ -10,21 +10,39 @@ from amct_lite.errors import OptionalDependencyError
 
 if TYPE_CHECKING:
     from amct_lite.learn.batches import ArrayBatches
+    from amct_lite.learn.bit_allocation import BitsFound, allocate_bits
+    from amct_lite.learn.eight_bit_learner import EightBitLearner
     from amct_lite.learn.learner import Learner
     from amct_lite.learn.losses import Distillation
+    from amct_lite.learn.n2uq_learner import N2UQLearner
     from amct_lite.learn.nonuniform_learner import NonUniformLearner
     from amct_lite.learn.training import Epoch
     from amct_lite.learn.uniform_learner import UniformLearner
 
-__all__ = ["ArrayBatches", "Distillation", "Epoch", "Learner", "NonUniformLearner", "UniformLearner"]
+__all__ = [
+    "ArrayBatches",
+    "BitsFound",
+    "Distillation",
+    "EightBitLearner",
+    "Epoch",
+    "Learner",
+    "N2UQLearner",
+    "NonUniformLearner",
+    "UniformLearner",
+    "allocate_bits",
+]
 
 _LOADED_AT_FIRST_USE = {
     "ArrayBatches": "batches",
+    "BitsFound": "bit_allocation",
     "Distillation": "losses",
+    "EightBitLearner": "eight_bit_learner",
     "Epoch": "training",
     "Learner": "learner",
+    "N2UQLearner": "n2uq_learner",
     "NonUniformLearner": "nonuniform_learner",
     "UniformLearner": "uniform_learner",
+    "allocate_bits": "bit_allocation",
 }
 
 

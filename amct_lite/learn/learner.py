@@ -43,9 +43,11 @@ class Learner(ABC):
         history: What each epoch gave.
         quant_delay: Steps before quantizers do anything but follow ranges.
         freeze_bn_delay: Steps in which BatchNormalization that was not folded follows its batches; None: it never does.
+        integer_operators: Operators between layers whose inputs are quantized too.
     """
 
     batch_norm_momentum = 0.1
+    integer_operators: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class Learner(ABC):
             "freeze_bn_delay": freeze_bn_delay,
         }
         self._device: Any = torch.device("cpu")
+        self._quantizes = True
 
     @abstractmethod
     def options(self) -> Mapping[str, Any]:
@@ -204,14 +207,19 @@ class Learner(ABC):
         follows = self.freeze_bn_delay is not None and steps < self.freeze_bn_delay
         self.graph.follow_batches(self.batch_norm_momentum if follows else None)
 
-    def evaluate(self, batches: Validation, metric: Metric | None = None) -> float:
+    def evaluate(self, batches: Validation, metric: Metric | None = None, *, quantized: bool = True) -> float:
         """A metric of the quantized network, in PyTorch.
 
         Args:
             batches: As for `validation` of `fit`.
             metric: As for `fit`.
+            quantized: False measures the network with its weights as they are, in float.
         """
-        return self._measure(batches, metric)
+        self._quantizes = quantized
+        try:
+            return self._measure(batches, metric)
+        finally:
+            self._quantizes = True
 
     def predict(self, inputs: Any) -> npt.NDArray[np.float32]:
         """The outputs of the quantized network for the inputs of a batch; of several, the first."""
@@ -237,7 +245,8 @@ class Learner(ABC):
         self._evaluation_mode()
         self.graph.to("cpu")
         self._device = torch.device("cpu")
-        return save_trained(self.model, self.graph, self.learned(), self.target, Path(save_path), save_type)
+        learned, path = self.learned(), Path(save_path)
+        return save_trained(self.model, self.graph, learned, self.target, path, save_type, self.integer_operators)
 
     def quantize_weight(self, layer: Layer, quantizer: Quantizer) -> None:
         """Put a quantizer on a layer's weight; layers that share the weight share it."""
@@ -266,7 +275,7 @@ class Learner(ABC):
     def _evaluation_mode(self) -> None:
         self.graph.eval()
         self.graph.follow_batches(None)
-        self._enable(True)
+        self._enable(self._quantizes)
 
     def _enable(self, enabled: bool) -> None:
         for module in self.graph.modules():

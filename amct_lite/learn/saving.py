@@ -1,7 +1,7 @@
 """A trained network on disk: its numbers back in the graph, and every form of it, as after any other quantization."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,7 +37,13 @@ class Learned:
 
 
 def save_trained(
-    model: Model, graph: TorchGraph, learned: Mapping[str, Learned], target: Target, save_path: Path, save_type: str
+    model: Model,
+    graph: TorchGraph,
+    learned: Mapping[str, Learned],
+    target: Target,
+    save_path: Path,
+    save_type: str,
+    integer_operators: Sequence[str] = (),
 ) -> Saved:
     """Write a trained network.
 
@@ -48,6 +54,7 @@ def save_trained(
         target: Decides the deploy form.
         save_path: Folder and file prefix.
         save_type: "Fakequant", "Deploy" or "Both".
+        integer_operators: Operators between layers whose inputs were trained quantized, for the config.
 
     Returns:
         The files of `save_quantized`, and "float_model", "config" and "record". The float model holds the numbers
@@ -61,7 +68,10 @@ def save_trained(
     save_ir(trained, float_file)
     records = {name: layer.record for name, layer in learned.items() if layer.record is not None}
     configs = {name: layer.config for name, layer in learned.items() if layer.config is not None}
-    config = QuantConfig.model_validate({"target": target.name, "batch_num": 1, "integer_operators": [], **configs})
+    between = list(integer_operators)
+    config = QuantConfig.model_validate(
+        {"target": target.name, "batch_num": 1, "integer_operators": between, **configs}
+    )
     # A plain Model: what came from a Caffe pair has other numbers now, and goes on as ONNX.
     plain = Model(trained, float_file, FileDigest([float_file]), model.size_bytes, layers=model.layers)
     reasons = {layer.name: "training left it alone" for layer in plain.layers}
