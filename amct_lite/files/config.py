@@ -27,6 +27,7 @@ from amct_lite.files.activation_params import (
     NuqActivationParams,
 )
 from amct_lite.files.codebook_params import CodebookParams
+from amct_lite.files.config_document import plain, plain_fields
 from amct_lite.files.strict_model import StrictModel as _Strict
 from amct_lite.files.tensor_quantize import TensorQuantize, refuse_repetitions
 
@@ -232,73 +233,6 @@ class QuantConfig(BaseModel):
 
     def to_document(self) -> dict[str, Any]:
         """The config as it is written: AMCT's order, layers sorted by name, keys that AMCT leaves out left out."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        document = {name: _plain(value) for name, value in values.items() if value != _LEFT_OUT_AT.get(name)}
-        document.update({name: _plain(layer) for name, layer in sorted(self.layers.items())})
+        document = plain_fields(self, type(self).model_fields)
+        document.update({name: plain(layer) for name, layer in sorted(self.layers.items())})
         return document
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if not isinstance(value, BaseModel):
-        return value
-    fields = {name: getattr(value, name) for name in type(value).model_fields}
-    ordered = sorted(fields, key=_AMCT_ORDER.index) if not isinstance(value, AutoNuqOptions) else list(fields)
-    return {name: _plain(fields[name]) for name in ordered if fields[name] != _LEFT_OUT_AT.get(name)}
-
-
-# None leaves any key out. AMCT leaves the first four out at their defaults; the others are ours and off, so that
-# AMCT's blocks keep AMCT's keys.
-_LEFT_OUT_AT: dict[str, Any] = {
-    "joint_quant": False,
-    "weight_offset": False,
-    "fakequant_precision_mode": "DEFAULT",
-    "tensor_quantize": [],
-    "cross_layer_equalization": False,
-    "entropy_weight": 0.0,
-    "output_aware": False,
-    "refit": False,
-    "scale_algo": "max",
-    "rounding": "nearest",
-    "bias_correction": False,
-    "batch_norm_reestimation": False,
-}
-
-_AMCT_ORDER = (
-    "layer_name",
-    "input_index",
-    "quant_enable",
-    "dmq_balancer_param",
-    "activation_quant_params",
-    "weight_quant_params",
-    "search_space",
-    "num_bits",
-    "max_percentile",
-    "min_percentile",
-    "search_range",
-    "search_step",
-    "num_of_bins",
-    "averaging_constant",
-    "act_algo",
-    "wts_algo",
-    "channel_wise",
-    "num_steps",
-    "num_of_iteration",
-    "entropy_weight",
-    "channels_per_table",
-    "vector_size",
-    "reserve_zero",
-    "level_type",
-    "refine",
-    "refit",
-    "scale_algo",
-    "rounding",
-    "bias_correction",
-    "batch_norm_reestimation",
-    "asymmetric",
-    "nuq",
-    "target_compression_ratio",
-    "output_aware",
-    "reserve_zero",
-)
