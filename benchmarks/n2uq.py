@@ -6,7 +6,7 @@ once through, Adam at 1e-3 falling to 0 along a cosine, batches of 128; top-1 on
 2, which decide the images' order. Beside it what the saved network gives in ONNX Runtime: its thresholds are a table in
 front of int8 levels there. "even thresholds" is N2UQ with its thresholds left where they start.
 
-Command, from the checkout's root, about eight minutes on two cores (less with --bits 2 alone):
+Command, from the checkout's root, 8 to 17 minutes on two cores, a third of that with --bits 2 alone:
 
     python -m benchmarks.n2uq
 """
