@@ -120,6 +120,11 @@ def _observe(values: npt.NDArray[Any], tensor: str = "", calibration_model: str 
 
 
 def _find(calibration_model: str) -> _Calibration:
+    if not Path(calibration_model).is_file():
+        raise CalibrationError(
+            f"The calibration model is no more at {calibration_model}, where it was written.",
+            remedy="Run quantize_model again, or open it with amct_lite.InferenceSession.",
+        )
     written = Path(calibration_model).stat().st_mtime_ns
     known = _calibrations.get(calibration_model)
     if known is None or known.written != written:

@@ -87,6 +87,15 @@ def test_a_batch_that_cannot_be_used_is_told_by_save_model_and_ends_no_process(
         amct.save_model(files["modified.onnx"], files["record.txt"], files["out/net"])
 
 
+def test_a_calibration_model_that_was_moved_is_told(files: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    write_calibration_model(files)
+    moved = Path(files["modified.onnx"]).rename(Path(files["modified.onnx"]).with_name("moved.onnx"))
+    session = onnxruntime.InferenceSession(str(moved), amct.AMCT_SO, providers=["CPUExecutionProvider"])
+    session.run(None, {"image": BATCHES[0]})
+    assert "no more at" in caplog.text
+    assert "Run quantize_model again" in caplog.text
+
+
 def test_too_few_batches_leave_no_record_and_save_model_says_so(files: dict[str, str]) -> None:
     write_calibration_model(files)
     plain_session(files).run(None, {"image": BATCHES[0]})
