@@ -12,6 +12,12 @@ layers) in a Python of its own:
 
     python -m venv /tmp/nncf && /tmp/nncf/bin/pip install nncf onnx onnxruntime pillow
 
+neural-compressor's tuning (`quantization.fit` with an accuracy criterion, at most ten minutes) likewise; its version 3
+has given up ONNX:
+
+    python -m venv /tmp/inc
+    /tmp/inc/bin/pip install 'neural-compressor<3' 'onnx<1.17' 'onnxruntime<1.20' 'numpy<2' six pandas
+
 Commands, from the checkout's root, about 20 minutes for SqueezeNet and 40 for EfficientNet-Lite0 on 2 cores:
 
     python -m benchmarks.search_peers --only squeezenet --nncf-python /tmp/nncf/bin/python
@@ -55,6 +61,7 @@ from benchmarks.table import print_table
 MAX_DROP = 0.01
 SPACE = ["float", "int8", *(f"codebook{bits}" for bits in (6, 5, 4, 3, 2))]
 MAX_EVALUATIONS = {"frontier": 25, "BinarySearch": 25, "tpe": 101, "ddpg": 201}
+PEER_SECONDS = 600
 HEADER = ["network", "search", "evaluations", "weights, bytes", "of float", "drop on even", "drop on odd", "KL on odd"]
 
 
@@ -62,6 +69,7 @@ def main(
     only: Annotated[str, typer.Option(help="A part of a network's name; empty for all.")] = "",
     strategies: Annotated[str, typer.Option(help="Names of strategies, with commas.")] = ",".join(MAX_EVALUATIONS),
     nncf_python: Annotated[Path | None, typer.Option(help="A Python that has nncf.")] = None,
+    inc_python: Annotated[Path | None, typer.Option(help="A Python that has neural-compressor 2.")] = None,
 ) -> None:
     """Print a row for each network and search."""
     rows = []
@@ -71,11 +79,13 @@ def main(
         photos = reporting_photos(network)
         with tempfile.TemporaryDirectory() as folder:
             bench = Bench(network, photos, Path(folder))
-            for name in strategies.split(","):
+            for name in filter(None, strategies.split(",")):
                 rows.append(bench.row(name))
                 print(" | ".join(rows[-1]), flush=True)
             if nncf_python is not None:
-                rows.append(bench.nncf_row(nncf_python))
+                rows.append(bench.peer_row("nncf", nncf_python, "nncf_accuracy_control.py"))
+            if inc_python is not None:
+                rows.append(bench.peer_row("neural-compressor", inc_python, "neural_compressor_tuning.py"))
     print_table(HEADER, rows)
 
 
@@ -112,24 +122,24 @@ class Bench:
             model = problem.write(choice, Path(scratch)).model
             return self._judged(name, len(tried) + 1, best.size_bytes, runner.original.metric - best.metric, model)
 
-    def nncf_row(self, python: Path) -> list[str]:
-        """NNCF's own search, and what it found."""
-        options = {"max_drop": MAX_DROP, "model": str(self._network.model_file)}
+    def peer_row(self, name: str, python: Path, file: str) -> list[str]:
+        """Another tool's own search, and what it found."""
+        options = {"max_drop": MAX_DROP, "model": str(self._network.model_file), "seconds": PEER_SECONDS}
         np.savez(
             self._folder / "data.npz",
             calibration=np.concatenate(list(calibration_batches(photos_of(self._network, "tuxpaint141")))),
             images=np.concatenate(list(calibration_batches(self._even))),
             accepted=self._even.accepted,
         )
-        script = Path(__file__).with_name("nncf_accuracy_control.py")
-        arguments = [str(script), str(self._folder / "data.npz"), str(self._folder / "nncf.onnx"), json.dumps(options)]
-        answer = subprocess.run([str(python), *arguments], check=False, capture_output=True, text=True)
-        if answer.returncode != 0:
-            return [self._network.name, "nncf", answer.stderr.strip().splitlines()[-1], "", "", "", "", ""]
-        found = json.loads(answer.stdout.strip().splitlines()[-1])
-        return self._judged(
-            "nncf", found["evaluations"], found["weight_bytes"], found["drop"], self._folder / "nncf.onnx"
+        script, quantized = Path(__file__).with_name(file), self._folder / f"{name}.onnx"
+        arguments = [str(script), str(self._folder / "data.npz"), str(quantized), json.dumps(options)]
+        answer = subprocess.run(
+            [str(python), *arguments], check=False, capture_output=True, text=True, cwd=self._folder
         )
+        if answer.returncode != 0:
+            return [self._network.name, name, answer.stderr.strip().splitlines()[-1], "", "", "", "", ""]
+        found = json.loads(answer.stdout.strip().splitlines()[-1])
+        return self._judged(name, found["evaluations"], found["weight_bytes"], found["drop"], quantized)
 
     def _judged(self, name: str, evaluations: int, size: int, drop: float, model: Path) -> list[str]:
         found = compare(run_model(self._network.model_file, self._odd), run_model(model, self._odd), self._odd.accepted)
