@@ -1,8 +1,10 @@
 """Trains and dies without a word in the given epoch: python killed_training.py CHECKPOINT EPOCH."""
 
 import os
+import runpy
 import signal
 import sys
+from pathlib import Path
 
 import torch
 
@@ -26,6 +28,7 @@ def data(kill_at=None):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    from tests.learn.plain_learner import PlainLearner
+    # By its path: packages of others may be called "tests".
+    PlainLearner = runpy.run_path(str(Path(__file__).with_name("plain_learner.py")))["PlainLearner"]
 
     PlainLearner(MODEL_FILE).fit(data(int(sys.argv[2])), epochs=4, checkpoint=sys.argv[1], seed=3)

@@ -20,8 +20,6 @@ from amct_lite.samples.digits.data import INPUT_NAME, MODEL_FILE, load_split  # 
 from tests.learn.killed_training import data  # noqa: E402
 from tests.learn.plain_learner import PlainLearner  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
-
 
 def part(name="train", count=128):
     found = getattr(load_split(), name)
@@ -42,8 +40,8 @@ def trained(batches, **options):
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_training_that_was_killed_goes_on_to_the_same_weights(tmp_path, epoch):
     file = tmp_path / "checkpoint.pt"
-    command = [sys.executable, "-m", "tests.learn.killed_training", str(file), str(epoch)]
-    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    command = [sys.executable, str(Path(__file__).with_name("killed_training.py")), str(file), str(epoch)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == -9, done.stderr
     assert file.exists() == (epoch > 1)
     resumed = trained(data(), epochs=4, checkpoint=file, seed=3)
