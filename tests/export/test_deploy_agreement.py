@@ -52,11 +52,17 @@ def small_networks(draw: st.DrawFn) -> tuple[str, dict[str, tuple[int, ...]], tu
     shapes: dict[str, tuple[int, ...]] = {}
     lines, value = [], "x"
     shape = (2, channels, size, size)
+    side = size
     for index in range(draw(st.integers(1, 3))):
         kind = draw(st.sampled_from(["conv", "depthwise", "transposed", "average", "max"]))
-        kernel = draw(st.integers(1, 3))
+        kernel = draw(st.integers(1, min(3, side)))  # no window is larger than what it slides over
         stride = draw(st.integers(1, 2))
         begin, end = draw(st.integers(0, kernel - 1)), draw(st.integers(0, kernel - 1))
+        if kind == "transposed":
+            begin, end = (0, 0) if (side - 1) * stride + kernel <= begin + end else (begin, end)
+            side = (side - 1) * stride + kernel - begin - end
+        else:
+            side = (side + begin + end - kernel) // stride + 1
         pads = f"pads = [{begin},{begin},{end},{end}]"
         window = f"strides = [{stride},{stride}], kernel_shape = [{kernel},{kernel}], {pads}"
         out = f"v{index}"
