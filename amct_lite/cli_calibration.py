@@ -27,7 +27,7 @@ def add_calibration_command(app: typer.Typer) -> None:
 
 def calibration(
     model: Annotated[Path, typer.Option(help="The float network: an ONNX file, or a prototxt.")],
-    save_path: Annotated[Path, typer.Option("--save_path", "--save-path", help="Folder and prefix of the results.")],
+    save_path: Annotated[str, typer.Option("--save_path", "--save-path", help="Folder and prefix of the results.")],
     weights: Annotated[Path | None, typer.Option(help="The caffemodel, for a Caffe network.")] = None,
     input_shape: Annotated[
         str | None,
@@ -57,13 +57,15 @@ def calibration(
 ) -> None:
     """Quantize in one step: config, calibration, fake-quant and deploy model, as AMCT's command does."""
     from amct_lite.api import create_quant_config, init, save_model
+    from amct_lite.files.save_path import folder_and_prefix
 
     del gpu_id
     given = {"--input_shape": input_shape, "--data_dir": data_dir, "--data_types": data_types}
     _check_source(evaluator, given)
-    folder, prefix = save_path.parent, f"{save_path.name}_" if save_path.name else ""
+    folder, prefix = folder_and_prefix(save_path, "calibration")
     folder.mkdir(parents=True, exist_ok=True)
-    config_file, record_file = folder / f"{prefix}config.json", folder / f"{prefix}scale_offset_record.txt"
+    start = f"{prefix}_" if prefix else ""
+    config_file, record_file = folder / f"{start}config.json", folder / f"{start}scale_offset_record.txt"
     create_quant_config(
         config_file, model, weights, batch_num=batch_num, config_defination=calibration_config, target=target
     )

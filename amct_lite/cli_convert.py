@@ -22,7 +22,7 @@ def add_convert_commands(app: typer.Typer) -> None:
 def convert(
     model: ModelOption,
     save_path: Annotated[
-        Path, typer.Option("--save_path", "--save-path", help="Folder and prefix of the models to write.")
+        str, typer.Option("--save_path", "--save-path", help="Folder and prefix of the models to write.")
     ],
     record_file: Annotated[
         Path | None,

@@ -70,6 +70,14 @@ def test_a_folder_of_bin_files_calibrates_as_the_verbs_do(folder, expected_recor
     assert (folder / "out" / "net_scale_offset_record.txt").read_bytes() == expected_record
 
 
+def test_a_save_path_that_ends_in_a_slash_is_a_folder_without_a_prefix(folder):
+    done = calibration(folder, *options(save_path="out/"))
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (folder / "out").iterdir()}
+    assert {"fake_quant_model.onnx", "deploy_model.onnx", "config.json", "scale_offset_record.txt"} <= names
+    assert [path.name for path in folder.iterdir() if path.suffix == ".onnx"] == []
+
+
 def test_options_may_be_joined_by_an_equals_sign_and_data_type_be_cut_short_as_in_amcts_samples(folder):
     done = calibration(
         folder, f"--model={MODEL_FILE}", "--save_path=out/net", f"--input_shape={SHAPE}", "--data_dir=./bins/;",
