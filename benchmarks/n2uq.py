@@ -12,18 +12,16 @@ Command, from the checkout's root, 8 to 17 minutes on two cores, a third of that
 """
 
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import onnxruntime
 import typer
 
 from amct_lite.learn import ArrayBatches, Learner, N2UQLearner, UniformLearner
 from amct_lite.samples.fashion_lenet_caffe.data import load_part
 from amct_lite.samples.fashion_lenet_caffe.run import MODEL_FOLDER
+from benchmarks.learners import saved_top1
 from benchmarks.table import print_table
 
 LENET = MODEL_FOLDER / "deploy.prototxt", MODEL_FOLDER / "lenet_fashion.caffemodel"
@@ -48,17 +46,6 @@ def make(name: str, bits: int) -> Learner:
     return kind(*LENET, weight_bits=bits, activation_bits=bits)
 
 
-def exported_top1(learner: Learner) -> tuple[float, int]:
-    """Top-1 of the saved deploy model in ONNX Runtime, and its bytes."""
-    images, labels = load_part("t10k")
-    with tempfile.TemporaryDirectory() as folder:
-        file = learner.save(Path(folder) / "lenet", "Deploy").files["deploy_model"]
-        session = onnxruntime.InferenceSession(str(file))
-        feeds = ({session.get_inputs()[0].name: images[at : at + 500]} for at in range(0, len(images), 500))
-        scores = np.concatenate([session.run(None, feed)[0] for feed in feeds])
-        return float((scores.argmax(1) == labels).mean()), file.stat().st_size
-
-
 def main(
     bits: Annotated[str, typer.Option(help="Widths, separated by commas.")] = "2,3,4",
     seeds: Annotated[int, typer.Option(help="Seeds 0, 1, ...")] = 3,
@@ -77,7 +64,7 @@ def main(
                 learner = make(name, width)
                 learner.fit(ArrayBatches(train[chosen], labels[chosen], BATCH_SIZE, seed=seed), seed=seed)
                 found.append(learner.evaluate(ArrayBatches(test[0], test[1], 500, shuffle=False)))
-                exported.append(exported_top1(learner))
+                exported.append(saved_top1(learner))
                 took = time.perf_counter() - start
                 print(f"W{width}/A{width} {name} {seed}: {found[-1]:.4f}, {took:.0f} s", file=sys.stderr, flush=True)
             table.append(

@@ -5,8 +5,7 @@
     PYTHON benchmarks/nncf_accuracy_control.py DATA QUANTIZED_MODEL OPTIONS
 
 DATA is a `.npz` file: `calibration` and `images`, inputs of the network, and `accepted`, which classes are right for
-each image (-1 fills up). The last line that it prints is JSON: evaluations of the whole validation set, bytes of the
-weights, and the drop.
+each image (-1 fills up). The last line that it prints is JSON: evaluations of the whole validation set, and the drop.
 """
 
 import json
@@ -65,20 +64,7 @@ def main(data_file: Path, quantized_file: Path, options: dict[str, Any]) -> None
     whole, partial = validation.whole, validation.partial
     reached, _ = validation(quantized, range(len(data["images"])))
     onnx.save(quantized, quantized_file)
-    print(
-        json.dumps(
-            {
-                "evaluations": whole,
-                "partial": partial,
-                "weight_bytes": sum(
-                    int(np.prod(tensor.dims)) * (4 if tensor.data_type == onnx.TensorProto.FLOAT else 1)
-                    for tensor in quantized.graph.initializer
-                    if len(tensor.dims) > 1
-                ),
-                "drop": original - reached,
-            }
-        )
-    )
+    print(json.dumps({"evaluations": whole, "partial": partial, "drop": original - reached}))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import onnx_ir as ir
 import typer
 
 from amct_lite.evaluators import ClassificationEvaluator
@@ -139,7 +140,7 @@ class Bench:
         if answer.returncode != 0:
             return [self._network.name, name, answer.stderr.strip().splitlines()[-1], "", "", "", "", ""]
         found = json.loads(answer.stdout.strip().splitlines()[-1])
-        return self._judged(name, found["evaluations"], found["weight_bytes"], found["drop"], quantized)
+        return self._judged(name, found["evaluations"], weight_bytes(quantized), found["drop"], quantized)
 
     def _judged(self, name: str, evaluations: int, size: int, drop: float, model: Path) -> list[str]:
         found = compare(run_model(self._network.model_file, self._odd), run_model(model, self._odd), self._odd.accepted)
@@ -165,6 +166,16 @@ class Bench:
         planned = open_graph(config_file, self._network.model_file, None, self._folder / "record.txt")
         files = auto_nuq_files(self._folder, self._network.model_file.stem)
         return problem_of(calibrate_auto_nuq(planned, self._test, batches, files))
+
+
+def weight_bytes(file: Path) -> int:
+    """Bytes of a model's weights, whatever tool wrote it: a byte for each that is not float32."""
+    weights = [value.const_value for value in ir.load(file).graph.initializers.values()]
+    return sum(
+        tensor.size * (4 if tensor.dtype == ir.DataType.FLOAT else 1)
+        for tensor in weights
+        if tensor is not None and len(tensor.shape) > 1
+    )
 
 
 def _with_float_inputs(block: dict[str, Any]) -> None:
