@@ -9,12 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from amct_lite.errors import ExportError
 from amct_lite.export.activation_quantizer import table_lookup
 from amct_lite.export.ascend_bias import find_bias_add, to_integer_add
 from amct_lite.export.ascend_param import pack_dequant_param
 from amct_lite.export.editor import GraphEditor
-from amct_lite.export.operands import OperandReplacer, refuse_float_weights, refuse_wide_activations
+from amct_lite.export.operands import (
+    OperandReplacer,
+    refuse_float_weights,
+    refuse_offset,
+    refuse_wide_activations,
+)
 from amct_lite.export.relu6 import relax_relu6
 from amct_lite.graph.model import Model
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -86,12 +90,7 @@ def _int32_bias(editor: GraphEditor, _node: ir.Node, layer: QuantizedLayer) -> i
 def _decode_operand(editor: GraphEditor, layer: QuantizedLayer) -> None:
     """Make floats of an operator's quantized input again: behind an operator that runs on int8, else in front."""
     assert layer.grid is not None
-    if layer.grid.offset != 0:
-        raise ExportError(
-            f"AscendAntiQuant only multiplies, and the grid of this input has the offset {layer.grid.offset}.",
-            layer=layer.layer.name,
-            remedy="Calibrate again with this target: its tensor_quantize grids are symmetric.",
-        )
+    refuse_offset(layer, "AscendAntiQuant")
     node, index = editor.node_of(layer.layer), layer.layer.activation_index
     name, attributes = f"{node.name}.anti_quant", {"scale": float(np.float32(layer.grid.scale))}
     if node.op_type in _SELECTING:
@@ -107,7 +106,7 @@ def _dequantize_output(editor: GraphEditor, layer: QuantizedLayer) -> None:
     float_bias = node.inputs[2] if layer.bias is None and len(node.inputs) > 2 else None
     if float_bias is not None:
         node.replace_input_with(2, None)
-    scale = layer.bias_scale() if layer.weight is not None else np.array([layer.grid.scale], np.float32)
+    scale = layer.accumulator_scale()
     param = editor.constant(f"{name}.param", pack_dequant_param(scale, layer.shift_bit or 0))
     # What the integer layer puts out is int32; the graph still says float.
     node.outputs[0].type = ir.TensorType(ir.DataType.INT32)

@@ -8,6 +8,7 @@ import numpy as np
 from amct_lite.errors import ExportError
 from amct_lite.export.caffe_blobs import float_blob
 from amct_lite.export.float16 import decode_scale, float16_factor
+from amct_lite.export.operands import refuse_offset
 from amct_lite.export.shift import shift_factors
 from amct_lite.files.protos import message_class
 from amct_lite.quantize.quantized_layer import QuantizedLayer
@@ -59,7 +60,7 @@ def dequant_layer(message: Any, layer: QuantizedLayer) -> Any:
     top = message.top[0]
     dequant = new_layer(f"{message.name}_dequant_layer", "DeQuant", top, top)
     assert layer.grid is not None
-    scale = layer.bias_scale() if layer.weight is not None else np.array([layer.grid.scale], np.float32)
+    scale = layer.accumulator_scale()
     dequant.dequant_param.channel_wise = scale.size > 1
     dequant.dequant_param.object_layer = message.name
     dequant.dequant_param.layer_type = message.type
@@ -77,12 +78,7 @@ def anti_quant_layer(layer: QuantizedLayer, name: str, bottom: str, top: str) ->
         ExportError: The grid has an offset, which AntiQuant does not take back.
     """
     assert layer.grid is not None
-    if layer.grid.offset != 0:
-        raise ExportError(
-            f"AntiQuant only multiplies, and the grid of this input has the offset {layer.grid.offset}.",
-            layer=layer.layer.name,
-            remedy="Calibrate again with this target: its tensor_quantize grids are symmetric.",
-        )
+    refuse_offset(layer, "AntiQuant")
     message = new_layer(name, "AntiQuant", bottom, top)
     message.quant_param.scale = float(np.float32(layer.grid.scale))
     message.quant_param.object_layer = layer.layer.node_name

@@ -9,7 +9,7 @@ from amct_lite.export.activation_quantizer import quantizer_key
 from amct_lite.export.editor import GraphEditor
 from amct_lite.quantize.quantized_layer import QuantizedLayer
 
-__all__ = ["MakeOperand", "OperandReplacer", "refuse_float_weights", "refuse_wide_activations"]
+__all__ = ["MakeOperand", "OperandReplacer", "refuse_float_weights", "refuse_offset", "refuse_wide_activations"]
 
 MakeOperand = Callable[[GraphEditor, ir.Node, QuantizedLayer], ir.Value]
 """Adds what a form needs in front of a layer's node and returns the node's new operand."""
@@ -103,3 +103,17 @@ def refuse_wide_activations(layers: Sequence[QuantizedLayer]) -> None:
                 layer=layer.layer.name,
                 remedy="Set the num_bits of its activation_quant_params to 8, or use the target 'onnxruntime'.",
             )
+
+
+def refuse_offset(layer: QuantizedLayer, operator: str) -> None:
+    """Refuse a grid with an offset, for an operator that only multiplies levels by their step.
+
+    Raises:
+        ExportError: The layer's input has such a grid.
+    """
+    if layer.grid is not None and layer.grid.offset != 0:
+        raise ExportError(
+            f"{operator} only multiplies, and the grid of this input has the offset {layer.grid.offset}.",
+            layer=layer.layer.name,
+            remedy="Calibrate again with this target: its tensor_quantize grids are symmetric.",
+        )

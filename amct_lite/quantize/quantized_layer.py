@@ -90,6 +90,11 @@ class QuantizedLayer:
         assert self.grid is not None
         return self.scale_w * np.float32(self.grid.scale)
 
+    def accumulator_scale(self) -> npt.NDArray[np.float32]:
+        """What a unit of the layer's integer output stands for: one number, or one for each output channel."""
+        assert self.grid is not None
+        return self.bias_scale() if self.weight is not None else np.array([self.grid.scale], np.float32)
+
     def decode_weight(self) -> npt.NDArray[np.float32]:
         """The float32 weight that every exported form must give, in the stored weight's shape."""
         if self.codebook is not None:
