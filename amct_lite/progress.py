@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 __all__ = ["SearchProgress", "TrainingProgress", "step_progress", "sweep_progress"]
 
@@ -53,22 +53,16 @@ def step_progress() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
-class SearchProgress:
-    """On a terminal: a line for each trial, and below them what is tried, the best so far and the time left."""
+class _Status:
+    """On a terminal a line that changes, below lines that stay; elsewhere nothing."""
 
-    def __init__(self, total: int) -> None:
-        """Show a search of at most `total` evaluations."""
+    def __init__(self, text: str) -> None:
         from rich.console import Console
 
         self._console = Console(stderr=True)
-        self._status = self._console.status("starting") if self._console.is_terminal else None
-        self._total, self._count = total, 0
-        self._original: _Trial | None = None
-        self._best: _Trial | None = None
-        self._start = time.monotonic()
-        self._trying = ""
+        self._status = self._console.status(text) if self._console.is_terminal else None
 
-    def __enter__(self) -> "SearchProgress":
+    def __enter__(self) -> Self:
         if self._status is not None:
             self._status.start()
         return self
@@ -78,6 +72,19 @@ class SearchProgress:
     ) -> None:
         if self._status is not None:
             self._status.stop()
+
+
+class SearchProgress(_Status):
+    """On a terminal: a line for each trial, and below them what is tried, the best so far and the time left."""
+
+    def __init__(self, total: int) -> None:
+        """Show a search of at most `total` evaluations."""
+        super().__init__("starting")
+        self._total, self._count = total, 0
+        self._original: _Trial | None = None
+        self._best: _Trial | None = None
+        self._start = time.monotonic()
+        self._trying = ""
 
     def original(self, trial: _Trial) -> None:
         """Show the float model's trial."""
@@ -117,27 +124,13 @@ class SearchProgress:
         self._status.update(f"trying {self._trying}; {best}{left}. Ctrl-C stops and saves the best.")
 
 
-class TrainingProgress:
+class TrainingProgress(_Status):
     """On a terminal: a line for each epoch with its loss and metric, and below them the step and the loss so far."""
 
     def __init__(self, epochs: int) -> None:
         """Show a training of so many epochs."""
-        from rich.console import Console
-
-        self._console = Console(stderr=True)
-        self._status = self._console.status("training") if self._console.is_terminal else None
+        super().__init__("training")
         self._epochs = epochs
-
-    def __enter__(self) -> "TrainingProgress":
-        if self._status is not None:
-            self._status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._status is not None:
-            self._status.stop()
 
     @property
     def is_shown(self) -> bool:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
 import torch
 
 from amct_lite.errors import ParameterError
+from amct_lite.learn.row_quantizer import from_rows, to_rows
 from amct_lite.quantize.weight_rows import WeightLayout
 
 __all__ = ["BucketType", "Buckets", "make_buckets"]
@@ -50,9 +50,7 @@ class Buckets:
 
     def split(self, weight: Any) -> Any:
         """A stored weight, a tensor, as buckets, shape (count, size); its last number fills up the last one."""
-        layout = self.layout
-        order = [int(axis) for axis in np.argsort(layout.permutation)]
-        flat = weight.reshape(layout.stored(layout.split_shape)).permute(order).reshape(-1)
+        flat = to_rows(weight, self.layout).reshape(-1)
         missing = self.count * self.size - flat.numel()
         if missing:
             flat = torch.cat([flat, flat[-1:].detach().expand(missing)])
@@ -62,7 +60,7 @@ class Buckets:
         """Buckets as a stored weight, the inverse of `split`."""
         layout = self.layout
         flat = buckets.reshape(-1)[: layout.rows * layout.columns]
-        return flat.reshape(layout.split_shape).permute(layout.permutation).reshape(layout.weight_shape)
+        return from_rows(flat, layout)
 
 
 def make_buckets(layout: WeightLayout, kind: BucketType, bucket_size: int) -> Buckets:

@@ -15,9 +15,9 @@ from amct_lite.errors import ParameterError
 from amct_lite.files.activation_params import MovingAverageParams
 from amct_lite.files.config import ArqParams, FloatWeightParams, LayerConfig
 from amct_lite.files.record import LayerRecord
-from amct_lite.learn.entropy_preserving_weight import from_rows, to_rows
 from amct_lite.learn.input_quantizer import InputQuantizer
-from amct_lite.learn.quantizer import Quantizer, straight_through
+from amct_lite.learn.quantizer import straight_through
+from amct_lite.learn.row_quantizer import RowQuantizer, from_rows, to_rows
 from amct_lite.learn.saving import Learned
 from amct_lite.quantize.weight_rows import WeightLayout
 from amct_lite.types import Layer
@@ -27,19 +27,12 @@ from amct_lite.uniform.grid import FLT_EPSILON
 __all__ = ["SymmetricWeight", "learned_input", "learned_layer_of_integers"]
 
 
-class SymmetricWeight(Quantizer):
+class SymmetricWeight(RowQuantizer):
     """Weights on symmetric levels whose scales cut off nothing, as `uniform.arq` has them; gradients pass straight."""
 
     def __init__(self, layout: WeightLayout, num_bits: int = 8, *, channel_wise: bool = True) -> None:
-        """Describe the weight.
-
-        Args:
-            layout: How the weight is laid out.
-            num_bits: Of a level.
-            channel_wise: Whether each output channel has a scale of its own.
-        """
-        super().__init__()
-        self.layout, self.num_bits, self.channel_wise = layout, num_bits, channel_wise
+        """Describe the weight; see RowQuantizer."""
+        super().__init__(layout, num_bits, channel_wise=channel_wise)
 
     def forward(self, weight: Any) -> Any:
         """The quantized weight."""

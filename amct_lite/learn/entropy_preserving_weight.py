@@ -16,39 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from amct_lite.learn.quantizer import Quantizer, straight_through
+from amct_lite.learn.quantizer import straight_through
+from amct_lite.learn.row_quantizer import RowQuantizer, from_rows, to_rows
 from amct_lite.quantize.weight_rows import WeightLayout
 
-__all__ = ["EntropyPreservingWeight", "from_rows", "to_rows"]
+__all__ = ["EntropyPreservingWeight"]
 
 # A channel of zeros has no scale.
 LEAST_SCALE = 2.0**-40
 
 
-def to_rows(weight: Any, layout: WeightLayout) -> Any:
-    """A stored weight as rows, one for each output channel: `WeightLayout.to_rows` for tensors."""
-    split = weight.reshape(layout.stored(layout.split_shape)).permute(*np.argsort(layout.permutation).tolist())
-    return split.reshape(layout.rows, layout.columns)
-
-
-def from_rows(rows: Any, layout: WeightLayout) -> Any:
-    """The inverse of `to_rows`."""
-    return rows.reshape(layout.split_shape).permute(*layout.permutation).reshape(layout.weight_shape)
-
-
-class EntropyPreservingWeight(Quantizer):
+class EntropyPreservingWeight(RowQuantizer):
     """A quantizer of weights; gradients pass where nothing is cut off, and none go to the scale."""
 
     def __init__(self, layout: WeightLayout, num_bits: int, *, channel_wise: bool = True) -> None:
-        """Describe the weight.
-
-        Args:
-            layout: How the weight is laid out.
-            num_bits: Of a level.
-            channel_wise: Whether each output channel has a scale of its own.
-        """
-        super().__init__()
-        self.layout, self.num_bits, self.channel_wise = layout, num_bits, channel_wise
+        """Describe the weight; see RowQuantizer."""
+        super().__init__(layout, num_bits, channel_wise=channel_wise)
         self._steps = 2**num_bits - 1
 
     def forward(self, weight: Any) -> Any:

@@ -55,10 +55,7 @@ def cross_entropy(outputs: Any, labels: Any) -> Any:
     Raises:
         ParameterError: The network has several outputs.
     """
-    if not isinstance(outputs, torch.Tensor):
-        raise ParameterError(
-            f"The network has {len(outputs)} outputs, and cross-entropy is for one.", remedy="Give fit a loss."
-        )
+    _refuse_several(outputs, "cross-entropy", remedy="Give fit a loss.")
     same_kind = labels if labels.is_floating_point() else labels.long().reshape(outputs.shape[:1] + outputs.shape[2:])
     return functional.cross_entropy(outputs, same_kind)
 
@@ -69,12 +66,14 @@ def accuracy(outputs: Any, labels: Any) -> float:
     Raises:
         ParameterError: The network has several outputs.
     """
-    if not isinstance(outputs, torch.Tensor):
-        raise ParameterError(
-            f"The network has {len(outputs)} outputs, and accuracy is for one.", remedy="Give a metric."
-        )
+    _refuse_several(outputs, "accuracy", remedy="Give a metric.")
     wanted = labels.argmax(1) if labels.is_floating_point() else labels.reshape(outputs.shape[:1] + outputs.shape[2:])
     return float((outputs.argmax(1) == wanted).float().mean())
+
+
+def _refuse_several(outputs: Any, what: str, *, remedy: str) -> None:
+    if not isinstance(outputs, torch.Tensor):
+        raise ParameterError(f"The network has {len(outputs)} outputs, and {what} is for one.", remedy=remedy)
 
 
 def with_distillation(loss: Loss, teacher: Callable[[Any], Any], distillation: Distillation) -> Callable[..., Any]:
