@@ -103,7 +103,7 @@ def write_packed(model: Model, num_bits: int, path: Path) -> None:
             continue
         node, layout = editor.node_of(layer), weight_layout(layer)
         book = quantile_codebook(layout.to_rows(model.weight(layer.weight)), num_bits)
-        value = packed_weight(editor, node, book, layout, f"{layer.weight}.packed")
+        value = packed_weight(editor, node, book, layout, editor.prefix("w"))
         node.replace_input_with(layer.weight_index, value)
     editor.drop_unused_initializers()
     save_ir(editor.ir, path)

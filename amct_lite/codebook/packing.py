@@ -8,6 +8,7 @@ groups come first, then the second ones, so that every step works on long rows.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -18,35 +19,78 @@ __all__ = ["CodeLayout", "code_layout", "pack_codes", "unpack_codes"]
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Neighbouring bits of a code that lie in one byte.
+
+    Attributes:
+        byte: Which byte of the group.
+        first_bit: Where they begin in the byte.
+        code_bit: Where they begin in the code.
+        num_bits: How many.
+    """
+
+    byte: int
+    first_bit: int
+    code_bit: int
+    num_bits: int
+
+    @property
+    def end_bit(self) -> int:
+        """Where the byte goes on with something else."""
+        return self.first_bit + self.num_bits
+
+
+@dataclass(frozen=True)
 class CodeLayout:
     """Where the codes of a group are.
 
-    With `sources` the bytes of a group, below them (where a byte has bits left over) the same bytes shifted right by
-    `whole_bits`, code k of the group is `((weights[k] @ sources) >> shifts[k]) % 2**num_bits`.
-
     Attributes:
         num_bits: Bits of a code.
-        whole_bits: Bits of a byte that hold whole codes.
-        weights: uint8 array, shape (codes of a group, sources).
-        shifts: uint8 array, shape (codes of a group,).
-        num_sums: `weights @ sources` is below this power of two.
+        codes: For each code of a group the pieces that it consists of.
     """
 
     num_bits: int
-    whole_bits: int
-    weights: npt.NDArray[np.uint8]
-    shifts: npt.NDArray[np.uint8]
-    num_sums: int
+    codes: tuple[tuple[Piece, ...], ...]
 
     @property
     def group_codes(self) -> int:
         """Codes of a group."""
-        return int(self.shifts.size)
+        return len(self.codes)
 
     @property
     def group_bytes(self) -> int:
         """Bytes of a group."""
         return self.group_codes * self.num_bits // 8
+
+    @cached_property
+    def shifts(self) -> npt.NDArray[np.uint8]:
+        """How far each byte is shifted right to get at its pieces, shape (shifts, group_bytes).
+
+        With the bytes of a group as `sources`, code k is `np.sum(weights[k] * (sources >> shifts))`.
+        """
+        starts = [sorted({piece.first_bit for piece in self._pieces_of(byte)}) for byte in range(self.group_bytes)]
+        most = max(map(len, starts))
+        return np.array([one + [0] * (most - len(one)) for one in starts], np.uint8).T
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.int16]:
+        """What of each shifted byte makes up each code, shape (group_codes, shifts, group_bytes), in [-128, 127].
+
+        A byte shifted to where a piece begins still has what comes behind the piece: the same byte, shifted further,
+        takes it off again.
+        """
+        weights = np.zeros((self.group_codes, *self.shifts.shape), np.int16)
+        for code, pieces in enumerate(self.codes):
+            for piece in pieces:
+                shifts = self.shifts[:, piece.byte].tolist()
+                weights[code, shifts.index(piece.first_bit), piece.byte] += 1 << piece.code_bit
+                if piece.end_bit < 8:
+                    behind = shifts.index(piece.end_bit)
+                    weights[code, behind, piece.byte] -= 1 << (piece.code_bit + piece.num_bits)
+        return weights
+
+    def _pieces_of(self, byte: int) -> list[Piece]:
+        return [piece for pieces in self.codes for piece in pieces if piece.byte == byte]
 
 
 def code_layout(num_bits: int) -> CodeLayout:
@@ -57,30 +101,35 @@ def code_layout(num_bits: int) -> CodeLayout:
 
     Example:
         >>> layout = code_layout(6)
-        >>> layout.group_codes, layout.group_bytes, layout.weights.tolist()[3]
-        (4, 3, [0, 0, 0, 1, 4, 16])
+        >>> layout.group_codes, layout.group_bytes, layout.shifts.tolist()
+        (4, 3, [[0, 0, 0], [6, 6, 6]])
+        >>> layout.weights[0].tolist(), layout.weights[3].tolist()
+        ([[1, 0, 0], [-64, 0, 0]], [[0, 0, 0], [1, 4, 16]])
     """
     if not 1 <= num_bits <= 8:
         raise ParameterError(f"The 'num_bits' parameter of code_layout must be in the range [1, 8]. Got {num_bits}.")
     group_codes = 8 // math.gcd(num_bits, 8)
-    group_bytes = group_codes * num_bits // 8
     codes_per_byte = 8 // num_bits
-    whole_bits = codes_per_byte * num_bits
-    spare_bits = 8 - whole_bits
-    weights = np.zeros((group_codes, group_bytes * (2 if spare_bits else 1)), np.uint8)
-    shifts = np.zeros(group_codes, np.uint8)
-    num_whole = group_bytes * codes_per_byte
-    num_sums = 256
-    for code in range(num_whole):
-        weights[code, code // codes_per_byte] = 1
-        shifts[code] = code % codes_per_byte * num_bits
-    for code in range(num_whole, group_codes):
-        first_bit = (code - num_whole) * num_bits
-        first, last = first_bit // spare_bits, (first_bit + num_bits - 1) // spare_bits
-        shifts[code] = first_bit % spare_bits
-        weights[code, group_bytes + first : group_bytes + last + 1] = 1 << (spare_bits * np.arange(last - first + 1))
-        num_sums = max(num_sums, 1 << (spare_bits * (last - first + 1)))
-    return CodeLayout(num_bits, whole_bits, weights, shifts, num_sums)
+    group_bytes = group_codes * num_bits // 8
+    whole = [
+        (Piece(byte, place * num_bits, 0, num_bits),) for byte in range(group_bytes) for place in range(codes_per_byte)
+    ]
+    spare_start = codes_per_byte * num_bits
+    spare = [(byte, bit) for byte in range(group_bytes) for bit in range(spare_start, 8)]
+    last = [_pieces(spare[start : start + num_bits]) for start in range(0, len(spare), num_bits)]
+    return CodeLayout(num_bits, (*whole, *last))
+
+
+def _pieces(bits: list[tuple[int, int]]) -> tuple[Piece, ...]:
+    """A code whose bits, from the lowest one, are (byte, bit of the byte)."""
+    pieces: list[Piece] = []
+    for code_bit, (byte, bit) in enumerate(bits):
+        if pieces and pieces[-1].byte == byte:
+            grown = pieces.pop()
+            pieces.append(Piece(byte, grown.first_bit, grown.code_bit, grown.num_bits + 1))
+        else:
+            pieces.append(Piece(byte, bit, code_bit, 1))
+    return tuple(pieces)
 
 
 def pack_codes(codes: npt.NDArray[np.uint8], num_bits: int) -> npt.NDArray[np.uint8]:
@@ -111,13 +160,10 @@ def pack_codes(codes: npt.NDArray[np.uint8], num_bits: int) -> npt.NDArray[np.ui
     padded = np.zeros((layout.group_codes, groups), np.uint8)
     padded.reshape(-1)[: codes.size] = codes.reshape(-1)
     packed = np.zeros((layout.group_bytes, groups), np.uint8)
-    num_whole = layout.group_bytes * layout.whole_bits // num_bits
-    for code in range(num_whole):
-        packed[code * num_bits // layout.whole_bits] |= padded[code] << layout.shifts[code]
-    spare_bits = 8 - layout.whole_bits
-    for bit in range((layout.group_codes - num_whole) * num_bits):
-        value = (padded[num_whole + bit // num_bits] >> (bit % num_bits)) & 1
-        packed[bit // spare_bits] |= value << (layout.whole_bits + bit % spare_bits)
+    for row, pieces in zip(padded, layout.codes, strict=True):
+        for piece in pieces:
+            bits = (row >> piece.code_bit) & ((1 << piece.num_bits) - 1)
+            packed[piece.byte] |= bits << piece.first_bit
     return packed
 
 
@@ -142,7 +188,8 @@ def unpack_codes(packed: npt.NDArray[np.uint8], num_bits: int, count: int) -> np
     layout = code_layout(num_bits)
     if packed.shape != (layout.group_bytes, -(-count // layout.group_codes)):
         raise ParameterError(f"{count} codes of {num_bits} bits do not come as bytes of shape {packed.shape}.")
-    sources = packed if layout.whole_bits == 8 else np.concatenate([packed, packed >> layout.whole_bits])
-    sums = layout.weights.astype(np.uint16) @ sources.astype(np.uint16)
-    codes = (sums >> layout.shifts[:, None]) & ((1 << num_bits) - 1)
-    return codes.reshape(-1)[:count].astype(np.uint8)
+    codes = np.zeros((layout.group_codes, packed.shape[1]), np.uint8)
+    for row, pieces in zip(codes, layout.codes, strict=True):
+        for piece in pieces:
+            row |= ((packed[piece.byte] >> piece.first_bit) & ((1 << piece.num_bits) - 1)) << piece.code_bit
+    return codes.reshape(-1)[:count]

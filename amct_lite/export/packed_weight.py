@@ -12,7 +12,7 @@ import onnx_ir as ir
 from amct_lite.codebook.codebook import Codebook, LevelType
 from amct_lite.errors import ExportError
 from amct_lite.export.editor import GraphEditor
-from amct_lite.export.packed_codes import insert_codes, insert_lookup, take_first, with_shape
+from amct_lite.export.packed_lookup import placed_weight, stored_levels
 from amct_lite.quantize.weight_rows import WeightLayout
 
 __all__ = ["MakeWeight", "dense_weight", "int8_weight", "packed_weight"]
@@ -21,7 +21,6 @@ MakeWeight = Callable[[GraphEditor, ir.Node, Codebook, WeightLayout, str], ir.Va
 """Adds a form of a codebook in front of a node and returns the weight."""
 
 _FLOAT = int(ir.DataType.FLOAT)
-_INT32 = int(ir.DataType.INT32)
 
 
 def packed_weight(
@@ -43,7 +42,7 @@ def packed_weight(
         ExportError: The codebook has not the rows and columns of the layer.
     """
     _check(codebook, layout)
-    levels = _levels(editor, codebook, name)
+    levels = stored_levels(editor, codebook, name)
     if codebook.level_type is not LevelType.FLOAT32:
         levels = editor.insert(before, "Cast", [levels], f"{name}.levels.float", {"to": _FLOAT})
     scales = codebook.scale_format.stored(codebook.scales) if codebook.scales.size > 1 else None
@@ -53,7 +52,7 @@ def packed_weight(
     if common != 1:
         scale = editor.constant(f"{name}.scale", np.asarray(common))
         levels = editor.insert(before, "Mul", [levels, scale], f"{name}.levels.scaled")
-    return _placed(editor, before, codebook, layout, levels, scales, name)
+    return placed_weight(editor, before, codebook, layout, levels, scales, name)
 
 
 def int8_weight(editor: GraphEditor, before: ir.Node, codebook: Codebook, layout: WeightLayout, name: str) -> ir.Value:
@@ -89,8 +88,8 @@ def int8_weight(editor: GraphEditor, before: ir.Node, codebook: Codebook, layout
     if codebook.code_bits == 8:
         values = editor.constant(f"{name}.values", layout.from_rows(_int8_rows(codebook)))
     else:
-        levels = _levels(editor, codebook, name)
-        values = _placed(editor, before, codebook, layout, levels, None, f"{name}.values")
+        levels = stored_levels(editor, codebook, name)
+        values = placed_weight(editor, before, codebook, layout, levels, None, f"{name}.values")
     scale, shape = _scale_operand(editor, before, codebook, name)
     zero_point = editor.constant(f"{name}.zero_point", np.zeros(shape, np.int8))
     attributes = {"axis": axis} if shape else {}
@@ -140,115 +139,3 @@ def _int8_rows(codebook: Codebook) -> npt.NDArray[np.int8]:
         codebook.level_type,
     )
     return unscaled.decode().astype(np.int8)
-
-
-def _levels(editor: GraphEditor, codebook: Codebook, name: str) -> ir.Value:
-    """The levels of all tables as stored, shape (tables * levels,), or (tables * levels, vector_size) of vectors."""
-    shape = (-1,) if codebook.vector_size == 1 else (-1, codebook.vector_size)
-    return editor.constant(f"{name}.levels", codebook.tables.astype(codebook.level_type.value).reshape(shape))
-
-
-def _placed(
-    editor: GraphEditor,
-    before: ir.Node,
-    codebook: Codebook,
-    layout: WeightLayout,
-    levels: ir.Value,
-    scales: npt.NDArray[np.floating] | None,
-    name: str,
-) -> ir.Value:
-    """Look the levels up, scale the rows, and give them the stored weight's shape."""
-    if codebook.vector_size > 1:
-        return _placed_vectors(editor, before, codebook, layout, levels, scales, name)
-    # Codes of single weights are packed in the order of the stored weight: the graph need not transpose.
-    codes = codebook.codes.reshape(layout.split_shape).transpose(layout.permutation)
-    tables = _table_of_row(codebook).reshape(layout.row_shape).transpose(layout.permutation)
-    value = _looked_up(editor, before, codebook, codes, tables, levels, name)
-    if scales is not None:
-        shaped = scales.reshape(layout.row_shape).transpose(layout.permutation)
-        value = _scaled(editor, before, value, codes.shape, shaped, name)
-        if codes.shape == layout.weight_shape:
-            return value
-    return with_shape(editor, before, value, layout.weight_shape, name)
-
-
-def _placed_vectors(
-    editor: GraphEditor,
-    before: ir.Node,
-    codebook: Codebook,
-    layout: WeightLayout,
-    levels: ir.Value,
-    scales: npt.NDArray[np.floating] | None,
-    name: str,
-) -> ir.Value:
-    """The same for codes that stand for neighbouring columns: unpacked as rows, then transposed where need be."""
-    codes, columns = codebook.codes, codebook.codes.shape[1] * codebook.vector_size
-    value = _looked_up(editor, before, codebook, codes, _table_of_row(codebook)[:, None], levels, name)
-    if columns > codebook.num_columns:
-        value = with_shape(editor, before, value, (codes.shape[0], columns), f"{name}.padded")
-        value = take_first(editor, before, value, codebook.num_columns, 1, f"{name}.unpadded")
-    if scales is not None:
-        value = _scaled(editor, before, value, layout.split_shape, scales.reshape(layout.row_shape), name)
-    if not layout.keeps_order:
-        if scales is None:
-            value = with_shape(editor, before, value, layout.split_shape, f"{name}.rows")
-        value = editor.insert(before, "Transpose", [value], name, {"perm": list(layout.permutation)})
-        if layout.stored(layout.split_shape) == layout.weight_shape:
-            return value
-    elif scales is not None and layout.split_shape == layout.weight_shape:
-        return value
-    return with_shape(editor, before, value, layout.weight_shape, name)
-
-
-def _scaled(
-    editor: GraphEditor,
-    before: ir.Node,
-    value: ir.Value,
-    shape: tuple[int, ...],
-    scales: npt.NDArray[np.floating],
-    name: str,
-) -> ir.Value:
-    value = with_shape(editor, before, value, shape, f"{name}.unscaled")
-    stored = editor.constant(f"{name}.scales", scales)
-    if scales.dtype != np.float32:
-        stored = editor.insert(before, "Cast", [stored], f"{name}.scales.float", {"to": _FLOAT})
-    return editor.insert(before, "Mul", [value, stored], name)
-
-
-def _looked_up(
-    editor: GraphEditor,
-    before: ir.Node,
-    codebook: Codebook,
-    codes: npt.NDArray[np.uint8],
-    table_of_row: npt.NDArray[np.intp],
-    levels: ir.Value,
-    name: str,
-) -> ir.Value:
-    """The levels of all codes, in the order of `codes`; the value's own shape is any that holds so many."""
-    bits, one_table = codebook.code_bits, codebook.tables.shape[0] == 1
-    if one_table and codebook.vector_size == 1:
-        return insert_lookup(editor, before, levels, codebook.num_levels, codes, bits, name)
-    index = insert_codes(editor, before, codes, bits, name)
-    if not one_table:
-        index = with_shape(editor, before, index, codes.shape, f"{name}.code")
-        offsets = _offsets(editor, before, codebook, table_of_row, name)
-        index = editor.insert(before, "Add", [index, offsets], f"{name}.index")
-    if codebook.vector_size > 1:
-        return editor.insert(before, "Gather", [levels, index], f"{name}.values")
-    index = with_shape(editor, before, index, (-1,), f"{name}.index")
-    return editor.insert(before, "GatherElements", [levels, index], f"{name}.values")
-
-
-def _table_of_row(codebook: Codebook) -> npt.NDArray[np.intp]:
-    return np.arange(codebook.codes.shape[0]) // codebook.rows_per_table
-
-
-def _offsets(
-    editor: GraphEditor, before: ir.Node, codebook: Codebook, table_of_row: npt.NDArray[np.intp], name: str
-) -> ir.Value:
-    """Where the table of each row begins, int32, shaped to add to the codes."""
-    smallest = np.min_scalar_type(codebook.tables.shape[0] - 1)
-    numbers = editor.constant(f"{name}.tables", table_of_row.astype(smallest))
-    wide = editor.insert(before, "Cast", [numbers], f"{name}.tables.int32", {"to": _INT32})
-    levels = editor.constant(f"{name}.num_levels", np.int32(codebook.num_levels))
-    return editor.insert(before, "Mul", [wide, levels], f"{name}.offsets")

@@ -32,11 +32,13 @@ def test_every_bit_of_a_full_group_counts(num_bits):
 
 
 @pytest.mark.parametrize("num_bits", range(1, 9))
-def test_sums_stay_below_their_bound(num_bits):
+def test_shifted_bytes_times_weights_are_the_codes(num_bits):
     layout = code_layout(num_bits)
-    spare = np.full(layout.group_bytes, 255 >> layout.whole_bits)
-    sources = np.concatenate([np.full(layout.group_bytes, 255), spare])[: layout.weights.shape[1]]
-    assert (layout.weights.astype(int) @ sources).max() < layout.num_sums <= 512
+    packed = np.random.default_rng(num_bits).integers(0, 256, (layout.group_bytes, 500)).astype(np.uint8)
+    shifted = packed >> layout.shifts[:, :, None]
+    codes = np.einsum("ksb,sbn->kn", layout.weights.astype(int), shifted.astype(int))
+    assert np.array_equal(codes.reshape(-1), unpack_codes(packed, num_bits, codes.size))
+    assert -128 <= layout.weights.min() <= layout.weights.max() <= 127, "the graph stores them as bytes"
 
 
 @pytest.mark.parametrize("num_bits", [0, 9])

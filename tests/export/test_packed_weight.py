@@ -15,7 +15,7 @@ from amct_lite.quantize.weight_rows import weight_layout
 
 HEADER = '<ir_version: 8, opset_import: ["": 13]> '
 # Operators that only decoding uses in these models.
-DECODING = {"Gather", "GatherElements", "Cast", "MatMulInteger", "BitShift", "Concat", "Mul", "Reshape", "Slice"}
+DECODING = {"Gather", "GatherElements", "Cast", "ConvInteger", "BitShift", "Expand", "Mul", "Add", "Reshape", "Slice"}
 
 # The operator, the input's shape, the weight's shape.
 LAYERS = {
@@ -158,14 +158,26 @@ def test_dense_weights_are_initializers(name, load, tmp_path):
 
 
 def test_only_what_is_needed_is_emitted(load):
-    operators = [node.op_type for node in packed(load("conv"), scales="unit")[0].graph]
-    assert operators == ["Range", "Div", "Mod", "MatMulInteger", "Gather", "GatherElements", "Reshape", "Conv"]
+    operators = [node.op_type for node in packed(load("conv"))[0].graph]
+    assert operators == ["Mul", "BitShift", "ConvInteger", "GatherElements", "Reshape", "Conv"]
+    unscaled = [node.op_type for node in packed(load("conv"), scales="unit")[0].graph]
+    assert unscaled == ["Expand", "BitShift", "ConvInteger", "GatherElements", "Reshape", "Conv"]
     keeping = [node.op_type for node in packed(load("conv"), vector_size=2)[0].graph]
     moving = [node.op_type for node in packed(load("gemm"), vector_size=2)[0].graph]
     assert ("Transpose" in keeping, "Transpose" in moving) == (False, True)
 
 
-def test_layers_share_the_tables_that_unpack(write_network):
+@pytest.mark.parametrize("num_levels", [2, 4, 8, 16, 32, 64, 128])
+def test_scales_of_rows_cost_no_operation_on_the_whole_weight(num_levels, load):
+    graph, weight = packed(load("conv"), num_levels=num_levels, num_tables=2)
+    (scaling,) = [node for node in graph.graph if node.op_type == "Mul"]
+    graph.graph.outputs.append(scaling.outputs[0])
+    x = np.zeros((2, 6, 5, 5), np.float32)
+    (tables,) = session_of(graph, "DISABLE_ALL").run([scaling.outputs[0].name], {"x": x})
+    assert tables.size == len(weight) * num_levels
+
+
+def test_layers_share_what_unpacks(write_network):
     rng = np.random.default_rng(0)
     weights = {name: rng.normal(size=(64, 64)).astype(np.float32) for name in ("w", "v")}
     text = "g (float[N,64] x) => (y) { [one] t = MatMul (x, w) [two] y = MatMul (t, v) }"
@@ -178,7 +190,7 @@ def test_layers_share_the_tables_that_unpack(write_network):
             book = codebook_of(layout, num_levels=8)
             node.replace_input_with(1, packed_weight(editor, node, book, layout, layer.weight))
         editor.drop_unused_initializers()
-        assert [node.op_type for node in editor.graph].count("Range") == 1
+        assert [name.startswith("packed.weights") for name in editor.graph.initializers].count(True) == 1
         session_of(editor.ir, "DISABLE_ALL").run(None, {"x": np.ones((2, 64), np.float32)})
         sizes.append(len(to_bytes(editor.ir)))
     # A float layer gives way to a packed one: codes, levels and scales, and less than 1 KB of graph.
@@ -203,7 +215,18 @@ def test_a_codebook_of_another_layer_is_refused(load):
 @pytest.mark.parametrize("scales", ["rows", "tiny", "one"])
 def test_int8_weights_decode_bit_by_bit(name, num_levels, scales, load):
     options = {"num_levels": num_levels, "scales": scales, "level_type": LevelType.INT8}
-    graph, weight = packed(load(name), int8_weight, **options)
+    assert_decodes_to_int8(load(name), num_levels, options)
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_odd", "gemm"])
+@pytest.mark.parametrize("num_levels", [8, 16])
+def test_several_tables_of_int8_levels_decode_bit_by_bit(name, num_levels, load):
+    options = {"num_levels": num_levels, "num_tables": 3, "level_type": LevelType.INT8}
+    assert_decodes_to_int8(load(name), num_levels, options)
+
+
+def assert_decodes_to_int8(model, num_levels, options):
+    graph, weight = packed(model, int8_weight, **options)
     node = next(node for node in graph.graph if node.name == "layer")
     assert node.inputs[1].producer().op_type == "DequantizeLinear"
     assert (num_levels == 256) == node.inputs[1].producer().inputs[0].is_initializer()

@@ -1,0 +1,215 @@
+"""From packed codes and levels to a weight: each code looked up, the rows scaled, the stored weight's shape."""
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.export.editor import GraphEditor
+from amct_lite.export.packed_codes import (
+    LOOKUP_AXIS,
+    fits_rows,
+    group_shape,
+    insert_codes,
+    repeated,
+    take_first,
+    with_shape,
+    without_filler,
+)
+from amct_lite.quantize.weight_rows import WeightLayout
+
+__all__ = ["placed_weight", "stored_levels"]
+
+_FLOAT = int(ir.DataType.FLOAT)
+_INT32 = int(ir.DataType.INT32)
+
+# A row has a table of its own where that has no more levels than the row has weights, times this: what it costs to
+# scale is less than what one more operator on the whole weight costs.
+LARGEST_TABLE = 4
+
+
+def stored_levels(editor: GraphEditor, codebook: Codebook, name: str) -> ir.Value:
+    """Add the levels of all tables as an initializer.
+
+    Returns:
+        Of the type that they are stored in, shape (tables, levels), or (tables * levels, vector_size) of vectors.
+    """
+    shape = codebook.tables.shape[:2] if codebook.vector_size == 1 else (-1, codebook.vector_size)
+    return editor.constant(f"{name}.levels", codebook.tables.astype(codebook.level_type.value).reshape(shape))
+
+
+def placed_weight(
+    editor: GraphEditor,
+    before: ir.Node,
+    codebook: Codebook,
+    layout: WeightLayout,
+    levels: ir.Value,
+    scales: npt.NDArray[np.floating] | None,
+    name: str,
+) -> ir.Value:
+    """Insert packed codes and what makes the stored weight of them.
+
+    Args:
+        editor: The graph.
+        before: Where the operators go.
+        codebook: The weight, rows as in `layout`.
+        layout: How the stored weight is laid out.
+        levels: As from `stored_levels`, of any type where there are no scales, else float32.
+        scales: Shape (rows,), in the type that they are stored in; None for values without scales.
+        name: Begins the names of what is added.
+
+    Returns:
+        Of the levels' type and of the stored weight's shape.
+    """
+    if codebook.vector_size > 1:
+        return _placed_vectors(editor, before, codebook, layout, levels, scales, name)
+    if _has_tables_of_rows(codebook, layout, scales):
+        table = _tables_of_rows(editor, before, codebook, levels, scales, name)
+        index = insert_codes(editor, before, codebook.codes, codebook.code_bits, name, columns=layout.columns)
+        value = editor.insert(before, "GatherElements", [table, index], f"{name}.values", {"axis": LOOKUP_AXIS})
+        return with_shape(editor, before, value, layout.weight_shape, name)
+    # Codes of single weights are packed in the order of the stored weight: the graph need not transpose.
+    codes = codebook.codes.reshape(layout.split_shape).transpose(layout.permutation)
+    tables = _table_of_row(codebook).reshape(layout.row_shape).transpose(layout.permutation)
+    if codebook.tables.shape[0] == 1:
+        value = _looked_up(editor, before, codebook, codes, levels, name)
+    else:
+        index = _index(editor, before, codebook, codes, tables, name)
+        index = with_shape(editor, before, index, (-1,), f"{name}.index")
+        levels = with_shape(editor, before, levels, (-1,), f"{name}.levels")
+        value = editor.insert(before, "GatherElements", [levels, index], f"{name}.values")
+    if scales is not None:
+        shaped = scales.reshape(layout.row_shape).transpose(layout.permutation)
+        value = _scaled(editor, before, value, codes.shape, shaped, name)
+        if codes.shape == layout.weight_shape:
+            return value
+    return with_shape(editor, before, value, layout.weight_shape, name)
+
+
+def _has_tables_of_rows(codebook: Codebook, layout: WeightLayout, scales: npt.NDArray[np.floating] | None) -> bool:
+    """Whether each row is looked up in a table of its own, whose levels its scale is in already.
+
+    That spares the weight a multiplication, and several tables their offsets.
+    """
+    rows, num_levels = codebook.codes.shape[0], codebook.num_levels
+    differ = scales is not None or codebook.tables.shape[0] > 1
+    small = num_levels <= LARGEST_TABLE * layout.columns
+    return differ and small and layout.keeps_order and fits_rows(rows, codebook.code_bits)
+
+
+def _tables_of_rows(
+    editor: GraphEditor,
+    before: ir.Node,
+    codebook: Codebook,
+    levels: ir.Value,
+    scales: npt.NDArray[np.floating] | None,
+    name: str,
+) -> ir.Value:
+    """The scaled levels of each row, shape (1, group_codes, 1, rows / group_codes, levels)."""
+    shape = group_shape(codebook.codes.shape[0], codebook.code_bits)
+    if codebook.tables.shape[0] > 1:
+        numbers = _numbers_of_tables(editor, before, codebook, _table_of_row(codebook).reshape(shape[:-1]), name)
+        levels = editor.insert(before, "Gather", [levels, numbers], f"{name}.tables.levels")
+    if scales is None:
+        return levels
+    return editor.insert(before, "Mul", [levels, _scales(editor, before, scales.reshape(shape), name)], f"{name}.table")
+
+
+def _looked_up(
+    editor: GraphEditor,
+    before: ir.Node,
+    codebook: Codebook,
+    codes: npt.NDArray[np.uint8],
+    levels: ir.Value,
+    name: str,
+) -> ir.Value:
+    """What codes stand for in the one table, in their order; the value's own shape is any that holds so many."""
+    bits = codebook.code_bits
+    # The codes of a group are looked up in rows of their own, which are all alike.
+    shape = (*group_shape(0, bits)[:2], 1, 1, codebook.num_levels)
+    table = repeated(editor, before, levels, shape, f"{name}.table")
+    index = insert_codes(editor, before, codes, bits, name)
+    value = editor.insert(before, "GatherElements", [table, index], f"{name}.values", {"axis": LOOKUP_AXIS})
+    return without_filler(editor, before, value, codes.size, bits, f"{name}.values")
+
+
+def _placed_vectors(
+    editor: GraphEditor,
+    before: ir.Node,
+    codebook: Codebook,
+    layout: WeightLayout,
+    levels: ir.Value,
+    scales: npt.NDArray[np.floating] | None,
+    name: str,
+) -> ir.Value:
+    """The same for codes that stand for neighbouring columns: unpacked as rows, then transposed where need be."""
+    codes, columns = codebook.codes, codebook.codes.shape[1] * codebook.vector_size
+    index = _index(editor, before, codebook, codes, _table_of_row(codebook)[:, None], name)
+    value = editor.insert(before, "Gather", [levels, index], f"{name}.values")
+    if columns > codebook.num_columns:
+        value = with_shape(editor, before, value, (codes.shape[0], columns), f"{name}.padded")
+        value = take_first(editor, before, value, codebook.num_columns, 1, f"{name}.unpadded")
+    if scales is not None:
+        value = _scaled(editor, before, value, layout.split_shape, scales.reshape(layout.row_shape), name)
+    if not layout.keeps_order:
+        if scales is None:
+            value = with_shape(editor, before, value, layout.split_shape, f"{name}.rows")
+        value = editor.insert(before, "Transpose", [value], name, {"perm": list(layout.permutation)})
+        if layout.stored(layout.split_shape) == layout.weight_shape:
+            return value
+    elif scales is not None and layout.split_shape == layout.weight_shape:
+        return value
+    return with_shape(editor, before, value, layout.weight_shape, name)
+
+
+def _index(
+    editor: GraphEditor,
+    before: ir.Node,
+    codebook: Codebook,
+    codes: npt.NDArray[np.uint8],
+    table_of_row: npt.NDArray[np.intp],
+    name: str,
+) -> ir.Value:
+    """Where codes are among the levels of all tables, int32; of one table of any shape, else of that of the codes."""
+    index = insert_codes(editor, before, codes, codebook.code_bits, name)
+    index = without_filler(editor, before, index, codes.size, codebook.code_bits, f"{name}.code")
+    if codebook.tables.shape[0] == 1:
+        return index
+    index = with_shape(editor, before, index, codes.shape, f"{name}.code")
+    numbers = _numbers_of_tables(editor, before, codebook, table_of_row, name)
+    levels = editor.constant(f"{name}.num_levels", np.int32(codebook.num_levels))
+    offsets = editor.insert(before, "Mul", [numbers, levels], f"{name}.offsets")
+    return editor.insert(before, "Add", [index, offsets], f"{name}.index")
+
+
+def _table_of_row(codebook: Codebook) -> npt.NDArray[np.intp]:
+    return np.arange(codebook.codes.shape[0]) // codebook.rows_per_table
+
+
+def _numbers_of_tables(
+    editor: GraphEditor, before: ir.Node, codebook: Codebook, table_of_row: npt.NDArray[np.intp], name: str
+) -> ir.Value:
+    """Which table each row has, int32, stored as small as can be."""
+    smallest = np.min_scalar_type(codebook.tables.shape[0] - 1)
+    numbers = editor.constant(f"{name}.tables", table_of_row.astype(smallest))
+    return editor.insert(before, "Cast", [numbers], f"{name}.tables.int32", {"to": _INT32})
+
+
+def _scaled(
+    editor: GraphEditor,
+    before: ir.Node,
+    value: ir.Value,
+    shape: tuple[int, ...],
+    scales: npt.NDArray[np.floating],
+    name: str,
+) -> ir.Value:
+    value = with_shape(editor, before, value, shape, f"{name}.unscaled")
+    return editor.insert(before, "Mul", [value, _scales(editor, before, scales, name)], name)
+
+
+def _scales(editor: GraphEditor, before: ir.Node, scales: npt.NDArray[np.floating], name: str) -> ir.Value:
+    """float32, as they are stored."""
+    stored = editor.constant(f"{name}.scales", scales)
+    if scales.dtype == np.float32:
+        return stored
+    return editor.insert(before, "Cast", [stored], f"{name}.scales.float", {"to": _FLOAT})
