@@ -99,11 +99,10 @@ def _first_tables(
     rows = scales.size
     per_table = spec.rows_per_table or rows
     flat = weight.reshape(rows, -1)
-    relative = np.square(scales / scales.max())[:, None]
-    counted = np.broadcast_to(relative, flat.shape)
+    relative = counted = np.square(scales / scales.max())[:, None]
     if importance is not None:
         counted = (relative.reshape(weight.shape[0], -1, 1) * importance).reshape(flat.shape)
-    normal = (flat / scales[:, None]).astype(np.float32)
+    normal = _normal(flat, scales)
     levels = []
     for start in range(0, rows, per_table):
         own = slice(start, start + per_table)
@@ -114,19 +113,27 @@ def _first_tables(
     return RowTables(np.array(levels), np.arange(rows) // per_table)
 
 
+def _normal(rows: Float64Array, scales: Float64Array) -> npt.NDArray[np.float32]:
+    """Rows divided by their scales, as tables have them."""
+    return np.divide(rows, scales.reshape(-1, 1)).astype(np.float32)
+
+
 def _alternate_without_data(
     weight: Float64Array, scales: Float64Array, tables: RowTables, spec: CodebookSpec
 ) -> tuple[Float64Array, IntpArray]:
     """Fits the channel scales to the clustered weights once, and puts every weight on its nearest level again."""
     flat = weight.reshape(scales.size, -1)
-    codes = tables.nearest((flat / scales.reshape(-1, 1)).astype(np.float32))
+    codes = tables.nearest(_normal(flat, scales))
     if spec.channel_scales:
         chosen = tables.decode(codes)
         wanted, own = np.sum(chosen * flat, axis=1), np.sum(np.square(chosen), axis=1)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             fitted = (wanted / own).reshape(scales.shape)
         scales = np.where(np.isfinite(fitted) & (fitted > np.finfo(np.float32).tiny), fitted, scales)
-        codes = tables.nearest((flat / scales.reshape(-1, 1)).astype(np.float32))
+        integers = spec.level_type is LevelType.INT8
+        # For float16 the nearest level is looked for once more anyway, among the rounded ones.
+        if integers or float_type(spec.level_type, tables.levels, scales) is not LevelType.FLOAT16:
+            codes = tables.nearest(_normal(flat, scales))
     return scales, codes.reshape(weight.shape)
 
 
@@ -187,8 +194,7 @@ def _stored(
     elif moments is not None:
         codes = descend(weight, moments, scales, tables, codes, max_sweeps=1)
     else:
-        normal = (weight.reshape(rows, -1) / scales.reshape(-1, 1)).astype(np.float32)
-        codes = tables.nearest(normal).reshape(weight.shape)
+        codes = tables.nearest(_normal(weight.reshape(rows, -1), scales)).reshape(weight.shape)
     one_scale = not spec.channel_scales
     return Codebook(
         tables=levels.astype(np.float32)[:, :, None],

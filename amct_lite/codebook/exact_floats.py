@@ -10,13 +10,13 @@ from amct_lite.codebook.segment_costs import merge_runs
 from amct_lite.codebook.segmentation import best_segments, best_segments_beside_zero
 from amct_lite.codebook.segmentation_refinement import best_segments_of_many
 from amct_lite.codebook.value_cells import cell_starts, points_of_runs
+from amct_lite.codebook.weighted_values import SortedArray, sorted_values
 from amct_lite.errors import ParameterError
 from amct_lite.types import FloatArray
 
 __all__ = ["FloatLevels", "best_float_levels"]
 
 Float64Array = npt.NDArray[np.float64]
-SortedArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 MAX_LEVELS = 256
 
@@ -26,9 +26,6 @@ MAX_EXACT_VALUES = 4096
 # Cells for more values than that. At 256 levels this leaves 64 for a segment; a bound that is off by half a
 # cell at most costs about 1 / (2 * 64**2), a hundredth of a percent.
 NUM_CELLS = 16384
-
-# A share of the heaviest weight that counts as none: close to it a weight times a square loses its digits.
-NO_WEIGHT = 1e-200
 
 # Values whose error is summed at a time: what is worked on stays in the cache.
 BLOCK = 16384
@@ -79,7 +76,7 @@ def best_float_levels(
         raise ParameterError(
             f"The 'num_levels' parameter must be an int in the range [1, {MAX_LEVELS}]. Got {num_levels} instead."
         )
-    ordered, masses = _sorted_values(values, weights)
+    ordered, masses = sorted_values(values, weights)
     # Powers of two change no digit, and with magnitudes of about 1 no square overflows or vanishes.
     value_exponent = weight_exponent = 0
     if ordered.dtype == np.float64:
@@ -127,33 +124,3 @@ def _squared_error(values: SortedArray, weights: Float64Array | None, levels: Fl
             # Not a dot product: BLAS would wake threads for it, which cost more than they save.
             error += float(squares.sum())
     return error
-
-
-def _sorted_values(values: FloatArray, weights: FloatArray | None) -> tuple[SortedArray, Float64Array | None]:
-    """Checks the values and sorts those that have a weight; None for weights that are all alike."""
-    flat = np.asarray(values).reshape(-1)
-    if flat.size == 0:
-        raise ParameterError("There must be at least one value.")
-    # float32 is sorted fastest, and in float64 its squares neither overflow nor vanish.
-    flat = flat.astype(np.float32 if flat.dtype in (np.float16, np.float32) else np.float64, copy=False)
-    if not np.isfinite(flat).all():
-        raise ParameterError("Values must be finite.")
-    masses = None if weights is None else _flat_weights(weights, np.shape(values))
-    if masses is None:
-        return np.sort(flat), None
-    counted = masses > NO_WEIGHT * masses.max()
-    if not counted.all():
-        flat, masses = flat[counted], masses[counted]
-    order = np.argsort(flat)
-    return flat[order], masses[order]
-
-
-def _flat_weights(weights: FloatArray, shape: tuple[int, ...]) -> Float64Array | None:
-    given = np.asarray(weights, dtype=np.float64)
-    if not (np.isfinite(given).all() and (given >= 0.0).all()):
-        raise ParameterError("Weights must be finite and not negative.")
-    try:
-        full = np.broadcast_to(given, shape)
-    except ValueError as error:
-        raise ParameterError(f"Weights of shape {given.shape} do not fit values of shape {shape}.") from error
-    return full.reshape(-1) if given.any() else None

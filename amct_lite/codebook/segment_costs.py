@@ -109,7 +109,8 @@ class SegmentCosts:
         cost *= right.mass / total
         cost += left.square
         cost += right.square
-        return np.where(first == last, 0.0, cost)
+        cost[first == last] = 0.0
+        return cost
 
     def about_zero(self, first: IndexArray, last: IndexArray) -> Float64Array:
         """Costs of segments whose level is 0, of the shape of first."""
@@ -118,9 +119,10 @@ class SegmentCosts:
         return np.where(first == last, 0.0, cost)
 
     def _halves(self, first: IndexArray, last: IndexArray) -> tuple[_Runs, _Runs]:
-        offset = self._level[first ^ last]
+        offset = self._level.take(first ^ last)
         before, after = offset + first, offset + last
-        return _Runs(*(column[before] for column in self._before)), _Runs(*(column[after] for column in self._after))
+        left = _Runs(*(column.take(before) for column in self._before))
+        return left, _Runs(*(column.take(after) for column in self._after))
 
 
 def _merge(left: _Runs, right: _Runs) -> _Runs:
