@@ -1,8 +1,8 @@
 """What making codebooks costs: wall time, CPU time and peak memory of `compress` at 4 bits, by how it is refined.
 
 Each figure is the median over processes of their own; time from the model file to the codebooks, without imports and
-the photos' reading; memory is the process's peak, photos included. 128 photos of tuxpaint141. Command, from the checkout's root,
-about 10 minutes on 2 cores:
+the photos' reading; memory is the process's peak, photos included. 128 photos of tuxpaint141. Command, from the
+checkout's root, about 10 minutes on 2 cores:
 
     python -m benchmarks.codebook_cost
 """
