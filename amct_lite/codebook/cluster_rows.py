@@ -3,11 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, ScaleFormat, float_type, scale_format
+from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.coordinate_descent import descend
 from amct_lite.codebook.exact_floats import best_float_levels
 from amct_lite.codebook.gptq import gptq_codes
 from amct_lite.codebook.least_squares import fit_scales, fit_tables, output_error
+from amct_lite.codebook.level_type import LevelType, float_type
+from amct_lite.codebook.scale_format import FULL_SCALES, LARGEST_SCALE, LEAST_SHARE, ScaleFormat, scale_format
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.codebook.tables import RowTables
 from amct_lite.codebook.vectors import cluster_vectors
@@ -181,11 +183,12 @@ def _stored(
         levels = tables.levels
         level_type = float_type(spec.level_type, levels, scales)
         if spec.channel_scales and level_type is LevelType.FLOAT16:
-            # The largest scale becomes 1: float16 has its best part below.
-            levels, scales = levels * scales.max(), np.maximum(scales / scales.max(), LEAST_SHARE)
+            # The largest scale becomes about 1: float16 has its best part below, and bytes hold it as it is.
+            unit = scales.max() / LARGEST_SCALE
+            levels, scales = levels * unit, np.maximum(scales / unit, LEAST_SHARE)
         levels = levels.astype(level_type.value).astype(np.float64)
     tables = RowTables(levels, tables.table_of_row)
-    stored_as = scale_format(level_type, scales)
+    stored_as = scale_format(level_type, spec.num_levels, scales) if spec.channel_scales else FULL_SCALES
     scales = stored_as.rounded(scales)
     if level_type is LevelType.FLOAT32:
         pass  # nothing has moved

@@ -1,64 +1,15 @@
 """A codebook: a weight as indices into a few levels, times a scale per output channel."""
 
-import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
+from amct_lite.codebook.level_type import LevelType
+from amct_lite.codebook.scale_format import FULL_SCALES, ScaleFormat, scale_format
 from amct_lite.errors import ParameterError
 
-__all__ = ["LEAST_SHARE", "Codebook", "LevelType", "ScaleFormat", "float_type", "scale_format"]
-
-# Below 2**-14 float16 loses digits. The largest level lies well above that; a scale of 2**-20 of the largest one keeps
-# four bits, as many as the weights that it scales. Channels below that are dead: training drove them to zero.
-LEAST_FLOAT16 = 2.0**-8
-LEAST_SHARE = 2.0**-20
-
-
-class LevelType(StrEnum):
-    """How the levels of a table are stored; scales are float32 beside float32 levels, else float16."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    INT8 = "int8"
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of one stored level."""
-        return np.dtype(self.value).itemsize
-
-    @property
-    def scale_dtype(self) -> np.dtype[np.floating]:
-        """The type in which scales are stored."""
-        return np.dtype(np.float32 if self is LevelType.FLOAT32 else np.float16)
-
-
-@dataclass(frozen=True)
-class ScaleFormat:
-    """How the scales of a codebook are stored: numbers of a type, all times the same power of two.
-
-    Attributes:
-        dtype: float32 or float16.
-        exponent: Of the power of two; 0 where the type holds the scales as they are.
-    """
-
-    dtype: np.dtype[np.floating]
-    exponent: int = 0
-
-    def stored(self, scales: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """The numbers to store, of the type."""
-        with np.errstate(over="ignore"):
-            return np.ldexp(scales.astype(np.float64), -self.exponent).astype(self.dtype)
-
-    def loaded(self, stored: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """The scales that stored numbers stand for."""
-        return np.ldexp(stored.astype(np.float64), self.exponent)
-
-    def rounded(self, scales: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """What comes back of scales."""
-        return self.loaded(self.stored(scales))
+__all__ = ["Codebook"]
 
 
 @dataclass(frozen=True)
@@ -115,12 +66,15 @@ class Codebook:
 
     @property
     def scale_format(self) -> ScaleFormat:
-        """How the scales are stored: as floats of 16 bits where these hold all of them exactly, else of 32."""
-        short = self.level_type.scale_dtype
-        for wanted in (ScaleFormat(short), scale_format(self.level_type, self.scales)):
-            if np.array_equal(wanted.rounded(self.scales), self.scales):
-                return wanted
-        return ScaleFormat(np.dtype(np.float32))
+        """How the scales are stored: in the fewest bytes that hold all of them exactly."""
+        if self.scales.size > 1:
+            wanted = scale_format(self.level_type, self.num_levels, self.scales)
+            # Scales that were fitted may have left the highest bytes unused.
+            roomy = ScaleFormat(wanted.dtype, wanted.exponent + 1)
+            for candidate in (wanted, roomy, ScaleFormat(np.dtype(np.float16))):
+                if np.array_equal(candidate.rounded(self.scales), self.scales):
+                    return candidate
+        return FULL_SCALES
 
     @property
     def stored_bytes(self) -> int:
@@ -150,32 +104,3 @@ class Codebook:
         table_of_row = np.arange(rows) // self.rows_per_table
         values = self.tables[table_of_row[:, None], self.codes].reshape(rows, -1)[:, : self.num_columns]
         return np.asarray(values * self.scales[:, None], dtype=np.float32)
-
-
-def float_type(wanted: LevelType, levels: npt.NDArray[np.float64], scales: npt.NDArray[np.float64]) -> LevelType:
-    """float16 where it was asked for and can hold the levels under the largest scale, else float32.
-
-    Args:
-        wanted: FLOAT16 or FLOAT32.
-        levels: float64 array, any shape.
-        scales: float64 array, any shape, positive.
-    """
-    largest = float(np.abs(levels).max()) * float(scales.max())
-    fits = LEAST_FLOAT16 <= largest <= float(np.finfo(np.float16).max)
-    return wanted if fits or largest == 0.0 else LevelType.FLOAT32
-
-
-def scale_format(level_type: LevelType, scales: npt.NDArray[np.floating]) -> ScaleFormat:
-    """The format for scales beside levels of a type: with a shared exponent where float16 alone loses their digits.
-
-    Args:
-        level_type: How the levels are stored.
-        scales: Float array, any shape, positive.
-    """
-    if level_type.scale_dtype == np.float32:
-        return ScaleFormat(level_type.scale_dtype)
-    largest = float(scales.max())
-    if scales.min() >= LEAST_SHARE and largest <= float(np.finfo(np.float16).max):
-        return ScaleFormat(level_type.scale_dtype)
-    # The largest one lands just below float16's own limit, so that those far smaller keep all their digits.
-    return ScaleFormat(level_type.scale_dtype, math.frexp(largest)[1] - 15)

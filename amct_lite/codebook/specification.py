@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from amct_lite.codebook.codebook import LevelType
+from amct_lite.codebook.level_type import LevelType
+from amct_lite.codebook.scale_format import scale_dtype
 
 __all__ = ["CodebookSpec", "Refine"]
 
@@ -57,4 +58,5 @@ class CodebookSpec:
         """Bytes that a weight of that size takes: codes, tables, scales."""
         codes = -(-rows * -(-columns // self.vector_size) * self.code_bits // 8)
         tables = self.num_tables(rows) * self.num_levels * self.vector_size * self.level_type.size_bytes
-        return codes + tables + self.level_type.scale_dtype.itemsize * (rows if self.channel_scales else 1)
+        scales = rows * scale_dtype(self.level_type, self.num_levels).itemsize if self.channel_scales else 4
+        return codes + tables + scales

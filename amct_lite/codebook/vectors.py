@@ -8,8 +8,10 @@ whole vectors (van Baalen et al. 2024, "GPTVQ: The Blessing of Dimensionality fo
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import LEAST_SHARE, Codebook, LevelType, float_type, scale_format
+from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.gptq import inverse_factor
+from amct_lite.codebook.level_type import LevelType, float_type
+from amct_lite.codebook.scale_format import FULL_SCALES, LARGEST_SCALE, LEAST_SHARE, scale_format
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.errors import ParameterError
 from amct_lite.types import FloatArray
@@ -64,12 +66,13 @@ def cluster_vectors(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64A
         tables = np.clip(np.rint(tables / step), -127, 127)
     else:
         level_type = float_type(level_type, tables, scales)
-        step = 1.0 / scales.max() if spec.channel_scales and level_type is LevelType.FLOAT16 else 1.0
+        step = LARGEST_SCALE / scales.max() if spec.channel_scales and level_type is LevelType.FLOAT16 else 1.0
         tables = (tables / step).astype(level_type.value).astype(np.float64)
     if level_type is not LevelType.FLOAT32:
         scales = np.maximum(scales, LEAST_SHARE * scales.max())
     scales = scales * step
-    scales = scale_format(level_type, scales).rounded(scales)
+    stored_as = scale_format(level_type, spec.num_levels, scales) if spec.channel_scales else FULL_SCALES
+    scales = stored_as.rounded(scales)
     stored_scales = scales.astype(np.float32)
     if spec.refine is Refine.GPTQ and quadratic is not None:
         codes = _feed_back(padded, quadratic, scales, tables, table_of_row)

@@ -1,5 +1,7 @@
 """From packed codes and levels to a weight: each code looked up, the rows scaled, the stored weight's shape."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -18,7 +20,7 @@ from amct_lite.export.packed_codes import (
 )
 from amct_lite.quantize.weight_rows import WeightLayout
 
-__all__ = ["placed_weight", "stored_levels"]
+__all__ = ["float_scales", "placed_weight", "stored_levels"]
 
 _FLOAT = int(ir.DataType.FLOAT)
 _INT32 = int(ir.DataType.INT32)
@@ -44,7 +46,7 @@ def placed_weight(
     codebook: Codebook,
     layout: WeightLayout,
     levels: ir.Value,
-    scales: npt.NDArray[np.floating] | None,
+    scales: npt.NDArray[Any] | None,
     name: str,
 ) -> ir.Value:
     """Insert packed codes and what makes the stored weight of them.
@@ -86,7 +88,7 @@ def placed_weight(
     return with_shape(editor, before, value, layout.weight_shape, name)
 
 
-def _has_tables_of_rows(codebook: Codebook, layout: WeightLayout, scales: npt.NDArray[np.floating] | None) -> bool:
+def _has_tables_of_rows(codebook: Codebook, layout: WeightLayout, scales: npt.NDArray[Any] | None) -> bool:
     """Whether each row is looked up in a table of its own, whose levels its scale is in already.
 
     That spares the weight a multiplication, and several tables their offsets.
@@ -102,7 +104,7 @@ def _tables_of_rows(
     before: ir.Node,
     codebook: Codebook,
     levels: ir.Value,
-    scales: npt.NDArray[np.floating] | None,
+    scales: npt.NDArray[Any] | None,
     name: str,
 ) -> ir.Value:
     """The scaled levels of each row, shape (1, group_codes, 1, rows / group_codes, levels)."""
@@ -112,7 +114,9 @@ def _tables_of_rows(
         levels = editor.insert(before, "Gather", [levels, numbers], f"{name}.tables.levels")
     if scales is None:
         return levels
-    return editor.insert(before, "Mul", [levels, _scales(editor, before, scales.reshape(shape), name)], f"{name}.table")
+    return editor.insert(
+        before, "Mul", [levels, float_scales(editor, before, scales.reshape(shape), name)], f"{name}.table"
+    )
 
 
 def _looked_up(
@@ -139,7 +143,7 @@ def _placed_vectors(
     codebook: Codebook,
     layout: WeightLayout,
     levels: ir.Value,
-    scales: npt.NDArray[np.floating] | None,
+    scales: npt.NDArray[Any] | None,
     name: str,
 ) -> ir.Value:
     """The same for codes that stand for neighbouring columns: unpacked as rows, then transposed where need be."""
@@ -200,16 +204,42 @@ def _scaled(
     before: ir.Node,
     value: ir.Value,
     shape: tuple[int, ...],
-    scales: npt.NDArray[np.floating],
+    scales: npt.NDArray[Any],
     name: str,
 ) -> ir.Value:
     value = with_shape(editor, before, value, shape, f"{name}.unscaled")
-    return editor.insert(before, "Mul", [value, _scales(editor, before, scales, name)], name)
+    return editor.insert(before, "Mul", [value, float_scales(editor, before, scales, name)], name)
 
 
-def _scales(editor: GraphEditor, before: ir.Node, scales: npt.NDArray[np.floating], name: str) -> ir.Value:
-    """float32, as they are stored."""
-    stored = editor.constant(f"{name}.scales", scales)
-    if scales.dtype == np.float32:
-        return stored
-    return editor.insert(before, "Cast", [stored], f"{name}.scales.float", {"to": _FLOAT})
+def float_scales(editor: GraphEditor, before: ir.Node, stored: npt.NDArray[Any], name: str) -> ir.Value:
+    """Insert scales, as they are stored, and what makes float32 of them.
+
+    Args:
+        editor: The graph.
+        before: Where the operators go.
+        stored: As from `ScaleFormat.stored`, of any shape.
+        name: Begins the names of what is added.
+
+    Returns:
+        The scales, without the power of two that they have in common.
+    """
+    scales = editor.constant(f"{name}.scales", stored)
+    if stored.dtype == np.float32:
+        return scales
+    if stored.dtype != np.uint8:
+        return editor.insert(before, "Cast", [scales], f"{name}.scales.float", {"to": _FLOAT})
+    index = editor.insert(before, "Cast", [scales], f"{name}.scales.index", {"to": _INT32})
+    return editor.insert(before, "Gather", [_scale_table(editor), index], f"{name}.scales.float")
+
+
+def _scale_table(editor: GraphEditor) -> ir.Value:
+    """What bytes stand for as scales; all layers share it, and it is computed, as `scale_table` is."""
+
+    def make() -> ir.Value:
+        first, name = editor.first, "packed.scale_table"
+        ends = [editor.constant(f"packed.scale_{end}", np.float32(end)) for end in (0, 1, 1 / 256)]
+        roots = editor.insert(first, "Range", ends, name)
+        squares = editor.insert(first, "Mul", [roots, roots], name)
+        return editor.insert(first, "Mul", [squares, squares], name)
+
+    return editor.shared("scale table", make)

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.errors import ExportError
 from amct_lite.export.editor import GraphEditor
-from amct_lite.export.packed_lookup import placed_weight, stored_levels
+from amct_lite.export.packed_lookup import float_scales, placed_weight, stored_levels
 from amct_lite.quantize.weight_rows import WeightLayout
 
 __all__ = ["MakeWeight", "dense_weight", "int8_weight", "packed_weight"]
@@ -99,13 +100,12 @@ def int8_weight(editor: GraphEditor, before: ir.Node, codebook: Codebook, layout
 def _scale_operand(
     editor: GraphEditor, before: ir.Node, codebook: Codebook, name: str
 ) -> tuple[ir.Value, tuple[int, ...]]:
-    """(the float32 scales that DequantizeLinear takes, their shape); they are folded from the 16 bits stored."""
+    """(the float32 scales that DequantizeLinear takes, their shape); they are folded from the few bits stored."""
     stored_as = codebook.scale_format
     if codebook.scales.size == 1 or stored_as.dtype == np.float32:
         scales = codebook.scales if codebook.scales.size > 1 else codebook.scales.reshape(())
         return editor.constant(f"{name}.scale", scales), scales.shape
-    stored = editor.constant(f"{name}.scales", stored_as.stored(codebook.scales))
-    scale = editor.insert(before, "Cast", [stored], f"{name}.scales.float", {"to": _FLOAT})
+    scale = float_scales(editor, before, stored_as.stored(codebook.scales), name)
     if stored_as.exponent:
         common = editor.constant(f"{name}.scale", np.float32(2.0**stored_as.exponent))
         scale = editor.insert(before, "Mul", [scale, common], f"{name}.scales.scaled")

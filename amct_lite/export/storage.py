@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.errors import ExportError
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.packed_weight import int8_weight, packed_weight

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from amct_lite.codebook.codebook import LevelType
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.files.strict_model import StrictModel
 
@@ -31,7 +31,7 @@ class CodebookParams(StrictModel):
         default=None,
         strict=False,
         description="How levels are stored; by default int8 where the input is quantized, so that integer kernels"
-        " run, else float16 with float16 scales, or float32 where that cannot hold them.",
+        " run, else float16, or float32 where that cannot hold them.",
     )
     refine: Refine | None = Field(
         default=None,

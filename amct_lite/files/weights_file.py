@@ -1,9 +1,10 @@
 """What calibration makes of weights and does not fit into a record: codebooks, fitted weights, biases.
 
 An .npz holds for layer number i its codebook as the arrays `i.levels` (in the type that the levels are stored in),
-`i.codes` (packed, as `amct_lite.codebook.packing` says) and `i.scales` (times 2**scale_exponent), or its fitted float
-weight as `i.weight`, and `i.bias` where there is one; `head` is JSON text in UTF-8 with the layers' names and shapes
-in that order. The same weights give the same bytes. Runtimes that decode codebooks themselves find all they need here.
+`i.codes` (packed, as `amct_lite.codebook.packing` says) and `i.scales` (times 2**scale_exponent; the byte n stands for
+(n / 256)**4), or its fitted float weight as `i.weight`, and `i.bias` where there is one; `head` is JSON text in UTF-8
+with the layers' names and shapes in that order. The same weights give the same bytes. Runtimes that decode codebooks
+themselves find all they need here.
 """
 
 import base64
@@ -16,15 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.codebook import Codebook, LevelType, ScaleFormat
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.codebook.packing import pack_codes, unpack_codes
+from amct_lite.codebook.scale_format import ScaleFormat
 from amct_lite.errors import FileError, RecordError
 from amct_lite.files.atomic import write_bytes_atomically
 from amct_lite.files.npz import json_array, json_of, npz_arrays, npz_bytes
 
 __all__ = ["CalibratedWeight", "codebooks_json", "read_weights", "write_weights"]
 
-_FORMAT = 2
+# Format 2 has no scales of uint8.
+_FORMAT, _READABLE = 3, (2, 3)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def read_weights(path: Path, keys: Mapping[str, str]) -> dict[str, CalibratedWei
     try:
         arrays = npz_arrays(path)
         head = json_of(arrays["head"])
-        _check_keys(path, {"format": str(head["format"]), **head["keys"]}, {"format": str(_FORMAT), **keys})
+        known = _FORMAT if head["format"] in _READABLE else head["format"]
+        _check_keys(path, {"format": str(known), **head["keys"]}, {"format": str(_FORMAT), **keys})
         return {
             layer["name"]: _from_parts(layer, {part: arrays.get(f"{index}.{part}") for part in _PART_NAMES})
             for index, layer in enumerate(head["layers"])
@@ -121,7 +126,9 @@ def codebooks_json(weights: Mapping[str, CalibratedWeight]) -> str:
         parts = _parts(layer)
         codes = base64.b64encode(parts.pop("codes").tobytes()).decode("ascii")
         numbers = {part: array.reshape(-1).tolist() for part, array in parts.items()}
-        layers.append({**_head(name, layer), **numbers, "codes": codes})
+        numbers["scales"] = layer.codebook.scales.tolist()
+        head = {key: value for key, value in _head(name, layer).items() if key != "scale_exponent"}
+        layers.append({**head, **numbers, "codes": codes})
     return json.dumps({"format": _FORMAT, "layers": layers}, sort_keys=True)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.codebook.specification import Refine
 from amct_lite.errors import ParameterError
 from amct_lite.files.activation_params import MinMaxParams, NuqActivationParams

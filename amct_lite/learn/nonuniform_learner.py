@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-from amct_lite.codebook.codebook import LevelType
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.errors import ParameterError
 from amct_lite.learn.buckets import Buckets
 from amct_lite.learn.weight_learner import WeightLearner

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amct_lite.codebook.codebook import LevelType
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.learn.buckets import Buckets
 from amct_lite.learn.weight_learner import WeightLearner
 from amct_lite.learn.weight_quantizers import UniformQuantizer

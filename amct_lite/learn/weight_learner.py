@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from os import PathLike
 from typing import Any
 
-from amct_lite.codebook.codebook import LevelType
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.errors import ParameterError
 from amct_lite.learn.buckets import Buckets, BucketType, make_buckets
 from amct_lite.learn.input_quantizer import InputQuantizer

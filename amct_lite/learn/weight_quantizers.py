@@ -8,8 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from amct_lite.codebook.codebook import Codebook, LevelType, float_type
+from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.exact_floats import best_float_levels
+from amct_lite.codebook.level_type import LevelType, float_type
 from amct_lite.learn.buckets import Buckets
 from amct_lite.learn.quantizer import Quantizer, straight_through
 

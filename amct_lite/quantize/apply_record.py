@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from amct_lite.codebook.assignment import quantize_to_levels
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.errors import ParameterError, RecordError
 from amct_lite.files.config import FORCE_FP16_QUANT
 from amct_lite.files.record import LayerRecord

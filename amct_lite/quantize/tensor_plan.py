@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from amct_lite.codebook.codebook import LevelType
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.files.config import FloatActivationParams, FloatWeightParams, LayerConfig
 from amct_lite.graph.constants import constant_tensor
 from amct_lite.graph.model import Model

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from amct_lite.codebook.cluster_rows import cluster_rows
-from amct_lite.codebook.codebook import LevelType
 from amct_lite.codebook.least_squares import output_error
+from amct_lite.codebook.level_type import LevelType
+from amct_lite.codebook.scale_format import scale_dtype
 from amct_lite.codebook.second_moments import damped
 from amct_lite.codebook.specification import CodebookSpec, Refine
 from amct_lite.errors import ParameterError
@@ -63,9 +64,12 @@ def check_contract(book, spec, rows):
     gives_way = [LevelType.FLOAT32] if spec.level_type is LevelType.FLOAT16 else []
     assert book.level_type in (spec.level_type, *gives_way)
     assert book.rows_per_table == (spec.rows_per_table or len(rows))
-    if spec.level_type is LevelType.INT8:
-        assert book.scale_format.dtype == np.float16
-    if book.level_type is spec.level_type and book.scale_format.dtype == spec.level_type.scale_dtype:
+    if spec.channel_scales:
+        short = np.uint8 if spec.num_levels <= 16 else np.float16
+        # Nor are scales stored in less where they are so small that their common power of two is hardly a number.
+        shortens = book.level_type is not LevelType.FLOAT32 and book.scales.max() > 1e-27
+        assert book.scale_format.dtype == (short if shortens else np.float32)
+    if book.scale_format.dtype == scale_dtype(spec.level_type, spec.num_levels) or not spec.channel_scales:
         assert book.stored_bytes == spec.stored_bytes(*rows.shape)
     assert book.code_bits == spec.code_bits
     stored = book.tables.astype(spec.level_type.value)
@@ -170,7 +174,9 @@ def test_odd_weights_come_back_near_to_what_they_are(level_type, refine, vector_
         book = cluster_rows(rows, spec, quadratic=moments(1, 10))
         check_contract(book, spec, rows)
         scale = np.abs(rows).max(axis=1, keepdims=True)
-        assert np.allclose(book.decode() / np.where(scale, scale, 1), rows / np.where(scale, scale, 1), atol=0.02), name
+        # Where rows differ by 10**5, bytes keep the least scale to within 15 %.
+        near = 0.15 if name == "mixed" else 0.02
+        assert np.allclose(book.decode() / np.where(scale, scale, 1), rows / np.where(scale, scale, 1), atol=near), name
 
 
 @pytest.mark.parametrize("per_table", [0, 1, 4])

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.coordinate_descent import descend
 from amct_lite.codebook.gptq import gptq_codes, inverse_factor
 from amct_lite.codebook.least_squares import fit_scales, fit_tables, output_error
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
 from amct_lite.codebook.tables import RowTables
 from amct_lite.errors import ParameterError

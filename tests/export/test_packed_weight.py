@@ -5,7 +5,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.level_type import LevelType
+from amct_lite.codebook.scale_format import scale_table
 from amct_lite.errors import ExportError
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.packed_weight import dense_weight, int8_weight, packed_weight
@@ -55,9 +57,10 @@ def codebook_of(
         tables = rng.integers(-128, 128, shape)
     codes = rng.integers(0, num_levels, (layout.rows, -(-layout.columns // vector_size))).astype(np.uint8)
     of_scales = {
-        "rows": rng.uniform(0.5, 2, layout.rows).astype(level_type.scale_dtype),
-        "tiny": rng.integers(1025, 2048, layout.rows) * 2.0**-40,
-        "one": np.array([0.3]).astype(level_type.scale_dtype),
+        "rows": rng.uniform(0.5, 2, layout.rows),
+        "bytes": scale_table()[rng.integers(1, 256, layout.rows)] * 2.0**-7,
+        "half": rng.uniform(0.5, 2, layout.rows).astype(np.float16),
+        "one": np.array([0.3]),
         "unit": np.ones(1),
     }
     return Codebook(
@@ -136,7 +139,7 @@ def test_several_tables(name, num_tables, num_levels, load, tmp_path):
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("vector_size", [2, 4])
-@pytest.mark.parametrize("scales", ["rows", "tiny", "one"])
+@pytest.mark.parametrize("scales", ["rows", "bytes", "half", "one"])
 def test_vectors(name, vector_size, scales, load, tmp_path):
     for num_tables, num_levels in ((1, 100), (2, 16)):
         options = {"num_tables": num_tables, "num_levels": num_levels, "scales": scales}
@@ -144,7 +147,7 @@ def test_vectors(name, vector_size, scales, load, tmp_path):
 
 
 @pytest.mark.parametrize("level_type", LevelType)
-@pytest.mark.parametrize("scales", ["rows", "tiny", "one", "unit"])
+@pytest.mark.parametrize("scales", ["rows", "bytes", "half", "one", "unit"])
 @pytest.mark.parametrize("name", ["conv_odd", "conv_transpose_grouped", "gemm"])
 def test_every_type_of_levels_and_scales(level_type, scales, name, load, tmp_path):
     assert_folds_to(*packed(load(name), level_type=level_type, scales=scales), tmp_path)
@@ -212,7 +215,7 @@ def test_a_codebook_of_another_layer_is_refused(load):
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "conv_transpose_grouped"])
 @pytest.mark.parametrize("num_levels", [3, 16, 256])
-@pytest.mark.parametrize("scales", ["rows", "tiny", "one"])
+@pytest.mark.parametrize("scales", ["rows", "bytes", "half", "one"])
 def test_int8_weights_decode_bit_by_bit(name, num_levels, scales, load):
     options = {"num_levels": num_levels, "scales": scales, "level_type": LevelType.INT8}
     assert_decodes_to_int8(load(name), num_levels, options)

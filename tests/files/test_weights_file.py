@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from amct_lite.codebook.codebook import Codebook, LevelType
+from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.codebook.packing import unpack_codes
+from amct_lite.codebook.scale_format import scale_format
 from amct_lite.errors import FileError, RecordError
 from amct_lite.files.weights_file import CalibratedWeight, codebooks_json, read_weights, write_weights
 
@@ -19,7 +21,8 @@ def books():
         for vector_size in (1, 4):
             tables = rng.integers(-100, 100, (2, 7, vector_size)).astype(np.float32)
             codes = rng.integers(0, 7, (5, -(-11 // vector_size))).astype(np.uint8)
-            scales = rng.random(5 if vector_size == 1 else 1).astype(level_type.scale_dtype).astype(np.float32)
+            random = rng.random(5 if vector_size == 1 else 1)
+            scales = scale_format(level_type, 7, random).rounded(random).astype(np.float32)
             bias = rng.random(5).astype(np.float32) if vector_size == 1 else None
             found[f"{level_type}/{vector_size}"] = CalibratedWeight(
                 Codebook(tables, codes, scales, 11, 3, level_type), bias=bias
