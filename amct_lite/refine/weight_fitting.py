@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
-from amct_lite.codebook.held_out import held_out_damping
+from amct_lite.codebook.held_out import held_out_damping, held_out_target
 from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
 from amct_lite.codebook.specification import CodebookSpec
 from amct_lite.files.config import ArqParams
@@ -180,8 +180,7 @@ class WeightFitter:
         assert layer.weight is not None
         if layer.weight not in self._rows:
             own, halves = self._halves(layer, folds, tied)
-            target = asymmetric_target(own, mean_of(halves), held_out_damping(own, halves))
-            rows = target.reshape(-1, own.shape[2]).astype(np.float32)
+            rows = held_out_target(own, halves).reshape(-1, own.shape[2]).astype(np.float32)
             sharing = (layer, *(plan.layer for plan in tied))
             factors = [self._re_estimated(one, rows, centred=self._takes_bias(one)) for one in sharing]
             self._rows[layer.weight] = (rows * np.mean(factors, axis=0)[:, None]).astype(np.float32)
