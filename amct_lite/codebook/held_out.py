@@ -16,10 +16,15 @@ from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, 
 __all__ = ["held_out_damping", "held_out_target"]
 
 Float64Array = npt.NDArray[np.float64]
-Fit = Callable[[SecondMoments, float], Float64Array]
+Fit = Callable[[int, float], Float64Array]
+"""From a half of the samples and a ridge to the rows fitted to it."""
 
 # Shares of the mean diagonal, ascending. The largest all but keeps the float weight.
 DAMPINGS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+# Neighbouring pixels are so much alike that the directions in which they differ, where noise of quantization is to be
+# told from edges, have a thousandth of the mean diagonal and less.
+FINE_DAMPINGS = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, *DAMPINGS)
 
 
 def held_out_damping(weight: Float64Array, folds: Sequence[SecondMoments]) -> float:
@@ -29,7 +34,7 @@ def held_out_damping(weight: Float64Array, folds: Sequence[SecondMoments]) -> fl
         weight: float64 array, shape (groups, rows, K).
         folds: Moments of the two halves. One alone says nothing of others, and gets the largest ridge.
     """
-    return _best_damping(lambda mine, damping: asymmetric_target(weight, mine, damping), weight, folds)
+    return _best_damping(lambda half, damping: asymmetric_target(weight, folds[half], damping), weight, folds, DAMPINGS)
 
 
 def held_out_target(weight: Float64Array, folds: Sequence[SecondMoments]) -> Float64Array:
@@ -45,21 +50,31 @@ def held_out_target(weight: Float64Array, folds: Sequence[SecondMoments]) -> Flo
     Returns:
         float64 array of the weight's shape.
     """
-    first = _best_damping(lambda mine, damping: scaled_inputs(weight, mine, damping), weight, folds)
+    together = mean_of(folds)
+    start, starts = weight, [weight] * len(folds)
+    # With one row a group, a factor for each input is a number for each weight.
+    if weight.shape[1] > 1:
+        damping = _best_damping(
+            lambda half, damping: scaled_inputs(weight, folds[half], damping), weight, folds, FINE_DAMPINGS
+        )
+        start, *starts = (scaled_inputs(weight, seen, damping) for seen in (together, *folds))
+    damping = _best_damping(
+        lambda half, damping: asymmetric_target(weight, folds[half], damping, start=starts[half]),
+        weight,
+        folds,
+        FINE_DAMPINGS,
+    )
+    return asymmetric_target(weight, together, damping, start=start)
 
-    def fit(mine: SecondMoments, damping: float) -> Float64Array:
-        return asymmetric_target(weight, mine, damping, start=scaled_inputs(weight, mine, first))
 
-    return fit(mean_of(folds), _best_damping(fit, weight, folds))
-
-
-def _best_damping(fit: Fit, weight: Float64Array, folds: Sequence[SecondMoments]) -> float:
-    best, least = DAMPINGS[-1], np.inf
+def _best_damping(fit: Fit, weight: Float64Array, folds: Sequence[SecondMoments], dampings: Sequence[float]) -> float:
+    """The ridge with which what is fitted to each half has the least error on the other."""
+    best, least = dampings[-1], np.inf
     if len(folds) < 2:
         return best
     # From the cautious end, until it no longer gains.
-    for damping in reversed(DAMPINGS):
-        loss = sum(_output_error(fit(mine, damping), weight, others) for mine, others in (folds, folds[::-1]))
+    for damping in reversed(dampings):
+        loss = sum(_output_error(fit(half, damping), weight, folds[1 - half]) for half in (0, 1))
         if not loss < least:
             break
         best, least = damping, loss

@@ -82,9 +82,9 @@ class WeightFitter:
         """
         layer = plan.layer
         if plan.codebook is not None and plan.refines_codebook:
-            moments = self._moments_of(layer)
-            codebook = self._codebook(layer, plan.codebook, moments, tied)
-            bias = self._bias(layer, codebook.decode(), moments)
+            folds = self._folds_of(layer)
+            codebook = self._codebook(layer, plan.codebook, folds, tied, few_levels=bool(record.activation_cluster))
+            bias = self._bias(layer, codebook.decode(), mean_of(folds))
             return dataclasses.replace(record, codebook=codebook, bias=bias)
         if plan.refits_weight:
             folds = self._folds_of(layer)
@@ -158,13 +158,21 @@ class WeightFitter:
         return fold_moments(inputs, self._input_pairs(layer), seed=self._model.layers.index(layer))
 
     def _codebook(
-        self, layer: Layer, spec: CodebookSpec, moments: SecondMoments, tied: Sequence[LayerPlan]
+        self, layer: Layer, spec: CodebookSpec, folds: Folds, tied: Sequence[LayerPlan], *, few_levels: bool
     ) -> Codebook:
-        """The codebook of a weight, once for all layers that share it."""
+        """The codebook of a weight, once for all layers that share it.
+
+        Where inputs have few levels, what they lose outweighs what the codebook does: it is made of the weight that
+        is fitted to them as carefully as a float one.
+        """
         assert layer.weight is not None
         if layer.weight not in self._codebooks:
             if spec.refine.uses_moments:
-                target, targets = self._target(layer, moments, tied)
+                if few_levels:
+                    target = self._fitted_rows(layer, folds, tied).astype(np.float64)
+                    targets = mean_of(self._halves(layer, folds, tied)[1])
+                else:
+                    target, targets = self._target(layer, mean_of(folds), tied)
                 codebook = cluster_rows(target, spec, quadratic=damped(targets.quadratic, targets.damping))
             else:
                 codebook = cluster_rows(to_rows(self._model.weight(layer.weight), layer), spec)
