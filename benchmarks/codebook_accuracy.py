@@ -6,7 +6,8 @@ is an average that is spent by sensitivity. For activations the weights are code
 so few levels; "alone" leaves the float weights as they are, "fitted" keeps them float, fits them to such inputs
 (`refit`) and chooses the levels by the output (`output_aware`).
 
-Command, from the checkout's root; `--only` picks a network, `--part` weights or activations:
+Command, from the checkout's root; `--only` picks a network, `--part` weights or activations, `--rows` those of the
+latter (such as "fitted"):
 
     python -m benchmarks.codebook_accuracy
 """
@@ -60,6 +61,7 @@ def split_photos(network: Network) -> tuple[Batches, Any]:
 def main(
     only: Annotated[str, typer.Option(help="Part of a network's name.")] = "",
     part: Annotated[str, typer.Option(help="weights or activations; both by default.")] = "",
+    rows_with: Annotated[str, typer.Option("--rows", help="Part of the name of an activations row.")] = "",
 ) -> None:
     """Print a table for each network."""
     for network in (SQUEEZENET, EFFICIENTNET_LITE0):
@@ -85,7 +87,7 @@ def main(
                     ]
                 )
             if part != "weights":
-                for name, file in _activations(network, batches, Path(folder)):
+                for name, file in _activations(network, batches, Path(folder), rows_with):
                     rows.append(
                         [name, "", "", "", *comparison_cells(float_scores, run_model(file, photos), photos.accepted)]
                     )
@@ -105,13 +107,15 @@ def _compress(network: Network, batches: Batches, folder: Path, name: str, **opt
     return name, bits, saved.files["deploy_model"]
 
 
-def _activations(network: Network, batches: Batches, folder: Path) -> Iterator[tuple[str, Path]]:
+def _activations(network: Network, batches: Batches, folder: Path, rows_with: str) -> Iterator[tuple[str, Path]]:
     for levels in LEVELS:
         for name, weights, output_aware in (
             (f"{levels} levels, alone", {"wts_algo": "none"}, False),
             (f"{levels} levels, fitted", {"wts_algo": "none", "refit": True}, True),
             (f"{levels} levels", NEARLY_FLOAT, False),
         ):
+            if rows_with not in name:
+                continue
             config_file, record_file = folder / "config.json", folder / "record.txt"
             write_plain_config(config_file, network.model_file, batch_num=len(batches))
             config = json.loads(config_file.read_text())

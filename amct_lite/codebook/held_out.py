@@ -6,16 +6,17 @@ input is small, correlated along the network, and different from sample to sampl
 little of it in front and learns the samples by heart further back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target
+from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, mean_of, scaled_inputs
 
-__all__ = ["held_out_damping"]
+__all__ = ["held_out_damping", "held_out_target"]
 
 Float64Array = npt.NDArray[np.float64]
+Fit = Callable[[SecondMoments, float], Float64Array]
 
 # Shares of the mean diagonal, ascending. The largest all but keeps the float weight.
 DAMPINGS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -28,15 +29,37 @@ def held_out_damping(weight: Float64Array, folds: Sequence[SecondMoments]) -> fl
         weight: float64 array, shape (groups, rows, K).
         folds: Moments of the two halves. One alone says nothing of others, and gets the largest ridge.
     """
+    return _best_damping(lambda mine, damping: asymmetric_target(weight, mine, damping), weight, folds)
+
+
+def held_out_target(weight: Float64Array, folds: Sequence[SecondMoments]) -> Float64Array:
+    """The target in two steps, each as far as the other half gains by it: a factor for each input, then each weight.
+
+    Where inputs are noisy and samples few, as at the wide layers at a network's end, the first step takes back most of
+    what can be, and the second would learn the samples by heart.
+
+    Args:
+        weight: float64 array, shape (groups, rows, K).
+        folds: Moments of the two halves, or one alone.
+
+    Returns:
+        float64 array of the weight's shape.
+    """
+    first = _best_damping(lambda mine, damping: scaled_inputs(weight, mine, damping), weight, folds)
+
+    def fit(mine: SecondMoments, damping: float) -> Float64Array:
+        return asymmetric_target(weight, mine, damping, start=scaled_inputs(weight, mine, first))
+
+    return fit(mean_of(folds), _best_damping(fit, weight, folds))
+
+
+def _best_damping(fit: Fit, weight: Float64Array, folds: Sequence[SecondMoments]) -> float:
     best, least = DAMPINGS[-1], np.inf
     if len(folds) < 2:
         return best
     # From the cautious end, until it no longer gains.
     for damping in reversed(DAMPINGS):
-        loss = sum(
-            _output_error(asymmetric_target(weight, mine, damping), weight, others)
-            for mine, others in (folds, folds[::-1])
-        )
+        loss = sum(_output_error(fit(mine, damping), weight, others) for mine, others in (folds, folds[::-1]))
         if not loss < least:
             break
         best, least = damping, loss

@@ -52,6 +52,19 @@ class OutputResponse:
         weights = TENSOR_SHARE * np.trace(self.quadratic) * self.counts / (total if total > 0.0 else 1.0)
         return OutputResponse(self.quadratic + np.diag(weights), self.linear + weights * steps, self.counts)
 
+    def with_gain_kept(self, weight: float) -> "OutputResponse":
+        """The same, for outputs of power 1, with a loss of gain counting more than as much noise.
+
+        With y the float network's output, E|y*|**2 = 1, and g = E[y y*] = b' t its gain, the error splits into
+        (1 - g)**2 and noise that is uncorrelated with y*. Here the former counts (1 + weight) times.
+
+        Args:
+            weight: At least 0.
+        """
+        return OutputResponse(
+            self.quadratic + weight * np.outer(self.linear, self.linear), (1.0 + weight) * self.linear, self.counts
+        )
+
 
 @dataclass(frozen=True)
 class LevelsAndBounds:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SecondMoments", "asymmetric_target", "damped", "mean_of"]
+__all__ = ["SecondMoments", "asymmetric_target", "damped", "mean_of", "scaled_inputs"]
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -99,24 +99,51 @@ def damped(quadratic: Float64Array, damping: float) -> Float64Array:
     return np.asarray(np.where(dead[:, None, None], 0.0, quadratic) + ridge[:, None, None] * np.eye(size))
 
 
-def asymmetric_target(weight: Float64Array, moments: SecondMoments, damping: float) -> Float64Array:
+def asymmetric_target(
+    weight: Float64Array, moments: SecondMoments, damping: float, *, start: Float64Array | None = None
+) -> Float64Array:
     """The float weight that gives, from quantized inputs, most nearly the float network's outputs.
 
-    Minimises sum over vectors |W z - T x|**2 + ridge * |T - W|**2, so T = W (C + ridge) (H + ridge)^-1 with
-    H = mean x x' and C = mean z x': the layer takes back what quantizing the layers before it did (Li et al. 2025,
-    "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration", arXiv 2504.02692, there inside the
-    error feedback, here in closed form before it).
+    Minimises sum over vectors |W z - T x|**2 + ridge * |T - S|**2, so T = S + (W C - S H) (H + ridge)^-1 with
+    H = mean x x' and C = mean z x', S being W where not given: the layer takes back what quantizing the layers before
+    it did (Li et al. 2025, "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration", arXiv
+    2504.02692, there inside the error feedback, here in closed form before it).
 
     Args:
         weight: float64 array, shape (groups, rows, K).
         moments: Of the layer's inputs.
         damping: The ridge as a share of the mean diagonal of H.
+        start: float64 array of the weight's shape, S: what the ridge pulls to; None for the weight itself.
 
     Returns:
         float64 array of the weight's shape.
     """
     quadratic = damped(moments.quadratic, damping)
-    drift = weight @ (moments.cross - moments.quadratic)
+    if start is None:
+        start, drift = weight, weight @ (moments.cross - moments.quadratic)
+    else:
+        drift = weight @ moments.cross - start @ moments.quadratic
     dead = np.trace(moments.quadratic, axis1=1, axis2=2) <= 0.0
     drift[dead] = 0.0
-    return np.asarray(weight + np.linalg.solve(quadratic, drift.transpose(0, 2, 1)).transpose(0, 2, 1))
+    return np.asarray(start + np.linalg.solve(quadratic, drift.transpose(0, 2, 1)).transpose(0, 2, 1))
+
+
+def scaled_inputs(weight: Float64Array, moments: SecondMoments, damping: float) -> Float64Array:
+    """The same with one factor for each input of the layer instead of a number for each weight.
+
+    Minimises sum over vectors |W z - W diag(a) x|**2 + ridge * |a - 1|**2: how far each input is to be trusted, being
+    as noisy as quantization made it. K numbers for all rows of a group are settled by few samples.
+
+    Args:
+        weight: float64 array, shape (groups, rows, K).
+        moments: Of the layer's inputs.
+        damping: The ridge as a share of the mean diagonal of the equations for a.
+
+    Returns:
+        float64 array of the weight's shape: W diag(a).
+    """
+    form = moments.quadratic * (weight.transpose(0, 2, 1) @ weight)
+    drift = np.einsum("grk,grk->gk", weight, weight @ (moments.cross - moments.quadratic))
+    drift[np.trace(form, axis1=1, axis2=2) <= 0.0] = 0.0
+    factors = 1.0 + np.linalg.solve(damped(form, damping), drift[:, :, None])[:, :, 0]
+    return np.asarray(weight * factors[:, None, :])

@@ -24,6 +24,14 @@ POSITIONS_PER_SAMPLE = 24
 # p, so a few give the same form with some noise.
 NUM_PROBES = 16
 
+# With groups a mixture speaks for its own channels only, and has few weights to add up: more of them, fewer positions.
+NUM_GROUPED_PROBES = 128
+POSITIONS_PER_GROUPED_SAMPLE = 6
+
+# How much more a loss of gain counts than as much noise: the least squared error alone makes outputs small, layer
+# after layer, since small levels carry less noise; a weight that is fitted later only has to give it back.
+GAIN_WEIGHT = 3.0
+
 # A layer whose output is weaker than this share of the strongest one is taken for silent.
 LEAST_POWER = 1e-12
 
@@ -49,12 +57,13 @@ def layer_response(
     """
     random = np.random.default_rng(seed)
     groups, probes = _probes(rows, inputs.layer.group, random)
+    per_sample = POSITIONS_PER_SAMPLE if inputs.layer.group == 1 else POSITIONS_PER_GROUPED_SAMPLE
     quadratic, linear, counts = np.zeros((256, 256)), np.zeros(256), np.zeros(256)
     response_sums, output_sums, power, count = np.zeros((len(probes), 256)), np.zeros(len(probes)), 0.0, 0
     for floats, values in activations:
         if not values.size:
             continue
-        positions = inputs.positions(values.shape, POSITIONS_PER_SAMPLE, random)
+        positions = inputs.positions(values.shape, per_sample, random)
         # Counted from the lowest level of the grid.
         levels = quantize(inputs.vectors(values, positions), grid).astype(np.intp) - grid.q_min
         outputs = np.einsum("pnk,pk->np", inputs.vectors(floats, positions)[groups], probes, dtype=np.float64)
@@ -73,7 +82,7 @@ def layer_response(
         linear -= response_sums.T @ output_sums / count
         power -= float(np.square(output_sums).sum()) / count
     share = 1.0 / power if power > LEAST_POWER * max(1.0, float(np.trace(quadratic))) else 0.0
-    return OutputResponse(share * quadratic, share * linear, counts)
+    return OutputResponse(share * quadratic, share * linear, counts).with_gain_kept(GAIN_WEIGHT)
 
 
 def sum_of(responses: Iterable[OutputResponse]) -> OutputResponse:
@@ -89,8 +98,9 @@ def sum_of(responses: Iterable[OutputResponse]) -> OutputResponse:
 def _probes(rows: Float32Array, group: int, random: np.random.Generator) -> tuple[npt.NDArray[np.intp], Float32Array]:
     """(group of each probe, its weight vector of shape (K,)): random signs over the output channels of a group."""
     weight = rows.reshape(group, -1, rows.shape[1])
-    groups = random.permutation(np.resize(np.arange(group), NUM_PROBES) if group < NUM_PROBES else group)
-    groups = groups[:NUM_PROBES].astype(np.intp)
+    count = NUM_PROBES if group == 1 else min(NUM_GROUPED_PROBES, len(rows))
+    groups = random.permutation(np.resize(np.arange(group), count) if group < count else group)
+    groups = groups[:count].astype(np.intp)
     signs = random.choice(np.array([-1.0, 1.0], np.float32), (groups.size, weight.shape[1]))
     return groups, np.einsum("pr,prk->pk", signs, weight[groups])
 

@@ -17,6 +17,7 @@ from amct_lite.refine.layer_inputs import LayerInputs
 __all__ = ["output_deviations", "re_estimated_factors"]
 
 Array = npt.NDArray[Any]
+Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 # Output positions of a sample that stand for all.
@@ -27,30 +28,53 @@ LEAST_FACTOR, LARGEST_FACTOR = 0.5, 2.0
 
 
 def output_deviations(
-    inputs: LayerInputs, rows: npt.NDArray[np.float32], activations: Iterable[Array], *, seed: int
-) -> Float64Array:
-    """Standard deviation of each output channel over samples and chosen positions, float64, shape (out_channels,).
+    inputs: LayerInputs,
+    weights: tuple[Float32Array, Float32Array],
+    activations: Iterable[tuple[Array, Array]],
+    *,
+    seed: int,
+    centred: bool = True,
+) -> tuple[Float64Array, Float64Array]:
+    """Standard deviation of each output channel over samples and chosen positions, the same ones in both networks.
 
     Args:
         inputs: The layer's geometry.
-        rows: Its weight, shape (out_channels, K).
-        activations: Its input, batch by batch.
+        weights: Its weight in the float network and in the quantized one, shape (out_channels, K).
+        activations: Its input in the float network and in the quantized one, batch by batch.
         seed: For the choice of positions.
+        centred: About the mean; False for about zero, where no bias takes care of the mean.
+
+    Returns:
+        Those of the float network and of the quantized one, float64, shape (out_channels,).
     """
     random = np.random.default_rng(seed)
-    weight = rows.reshape(inputs.layer.group, -1, rows.shape[1])
-    sums, squares, count = np.zeros(len(rows)), np.zeros(len(rows)), 0
-    for values in activations:
-        if not values.size:
+    spreads = (_Spread(inputs, weights[0]), _Spread(inputs, weights[1]))
+    for pair in activations:
+        if not pair[0].size:
             continue
-        positions = inputs.positions(values.shape, POSITIONS_PER_SAMPLE, random)
-        outputs = weight @ inputs.vectors(values, positions).transpose(0, 2, 1)
-        outputs = outputs.reshape(len(rows), -1).astype(np.float64)
-        sums += outputs.sum(axis=1)
-        squares += np.square(outputs).sum(axis=1)
-        count += outputs.shape[1]
-    mean = sums / max(count, 1)
-    return np.asarray(np.sqrt(np.maximum(squares / max(count, 1) - np.square(mean), 0.0)))
+        positions = inputs.positions(pair[0].shape, POSITIONS_PER_SAMPLE, random)
+        for spread, values in zip(spreads, pair, strict=True):
+            spread.add(inputs.vectors(values, positions))
+    return spreads[0].deviations(centred=centred), spreads[1].deviations(centred=centred)
+
+
+class _Spread:
+    def __init__(self, inputs: LayerInputs, rows: Float32Array) -> None:
+        self._weight = rows.reshape(inputs.layer.group, -1, rows.shape[1])
+        self._sums, self._squares, self._count = np.zeros(len(rows)), np.zeros(len(rows)), 0
+
+    def add(self, vectors: Float32Array) -> None:
+        """Some input vectors, shape (groups, vectors, K)."""
+        outputs = self._weight @ vectors.transpose(0, 2, 1)
+        outputs = outputs.reshape(self._sums.size, -1).astype(np.float64)
+        self._sums += outputs.sum(axis=1)
+        self._squares += np.square(outputs).sum(axis=1)
+        self._count += outputs.shape[1]
+
+    def deviations(self, *, centred: bool) -> Float64Array:
+        count = max(self._count, 1)
+        mean = self._sums / count if centred else 0.0
+        return np.asarray(np.sqrt(np.maximum(self._squares / count - np.square(mean), 0.0)))
 
 
 def re_estimated_factors(wanted: Float64Array, found: Float64Array) -> Float64Array:

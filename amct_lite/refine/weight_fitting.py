@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
-from amct_lite.codebook.held_out import held_out_damping
+from amct_lite.codebook.held_out import held_out_damping, held_out_target
 from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
 from amct_lite.codebook.specification import CodebookSpec
 from amct_lite.files.config import ArqParams
@@ -87,9 +87,9 @@ class WeightFitter:
             bias = self._bias(layer, codebook.decode(), moments)
             return dataclasses.replace(record, codebook=codebook, bias=bias)
         if plan.refits_weight:
-            moments = self._moments_of(layer)
-            rows = self._fitted_rows(layer, moments, tied)
-            bias = self._bias(layer, rows, moments)
+            folds = self._folds_of(layer)
+            rows = self._fitted_rows(layer, folds, tied)
+            bias = self._bias(layer, rows, mean_of(folds))
             weight = np.ascontiguousarray(from_rows(rows, layer))
             return dataclasses.replace(record, weight=weight, bias=bias)
         if isinstance(plan.weight_params, ArqParams) and plan.fits_bias:
@@ -103,7 +103,8 @@ class WeightFitter:
         moments = mean_of(folds)
         rows = self._uniform_rows(plan, params, record, folds, tied)
         if params.batch_norm_reestimation and not tied and rows.scales.size > 1:
-            rows = dataclasses.replace(rows, scales=(rows.scales * self._re_estimated(layer, rows)).astype(np.float32))
+            factors = self._re_estimated(layer, rows.decode())
+            rows = dataclasses.replace(rows, scales=(rows.scales * factors).astype(np.float32))
         bias = self._bias(layer, rows.decode(), moments)
         own = bias if bias is not None or layer.bias is None else self._model.weight(layer.bias).reshape(-1)
         if own is not None and record.scale_d is not None:
@@ -132,9 +133,7 @@ class WeightFitter:
                 rows = to_rows(self._model.weight(weight), plan.layer)
                 self._uniform[weight] = UniformRows.nearest(rows, scales, params.num_bits)
             else:
-                own = self._weight_by_groups(plan.layer, len(folds[0].quadratic))
-                everywhere = [folds, *(self._folds_of(one.layer) for one in tied)]
-                halves = shared_moments(own, everywhere, centred=self._takes_bias(plan.layer))
+                own, halves = self._halves(plan.layer, folds, tied)
                 targets = mean_of(halves)
                 fine = params.num_bits == 8
                 ridge = held_out_damping(own, halves) if fine else targets.damping
@@ -143,17 +142,13 @@ class WeightFitter:
                 self._uniform[weight] = fit_uniform_rows(target, quadratic, params, channel_wise=scales.size > 1)
         return self._uniform[weight]
 
-    def _re_estimated(self, layer: Layer, rows: UniformRows) -> Float64Array:
+    def _re_estimated(self, layer: Layer, rows: Float32Array, *, centred: bool = True) -> Float64Array:
         """What each output channel is multiplied with to vary as in the float network."""
         assert layer.weight is not None
         inputs, seed = LayerInputs.of_node(layer, self._node_of(layer)), self._model.layers.index(layer)
-        own = to_rows(self._model.weight(layer.weight), layer)
-        floats = (pair[0] for pair in self._input_pairs(layer))
-        quantized = (pair[1] for pair in self._input_pairs(layer))
-        return re_estimated_factors(
-            output_deviations(inputs, own, floats, seed=seed),
-            output_deviations(inputs, rows.decode(), quantized, seed=seed),
-        )
+        weights = to_rows(self._model.weight(layer.weight), layer), rows
+        deviations = output_deviations(inputs, weights, self._input_pairs(layer), seed=seed, centred=centred)
+        return re_estimated_factors(*deviations)
 
     def _moments_of(self, layer: Layer) -> SecondMoments:
         return mean_of(self._folds_of(layer))
@@ -176,12 +171,28 @@ class WeightFitter:
             self._codebooks[layer.weight] = codebook
         return self._codebooks[layer.weight]
 
-    def _fitted_rows(self, layer: Layer, moments: SecondMoments, tied: Sequence[LayerPlan]) -> Float32Array:
-        """The fitted rows of a weight, once for all layers that share it."""
+    def _fitted_rows(self, layer: Layer, folds: Folds, tied: Sequence[LayerPlan]) -> Float32Array:
+        """The fitted rows of a weight, once for all layers that share it.
+
+        The least squared error alone makes outputs small: it trusts an input less the more noise quantization put into
+        it. Layer after layer the network would say less and less, so each output gets its spread back.
+        """
         assert layer.weight is not None
         if layer.weight not in self._rows:
-            self._rows[layer.weight] = self._target(layer, moments, tied)[0].astype(np.float32)
+            own, halves = self._halves(layer, folds, tied)
+            rows = held_out_target(own, halves).reshape(-1, own.shape[2]).astype(np.float32)
+            sharing = (layer, *(plan.layer for plan in tied))
+            factors = [self._re_estimated(one, rows, centred=self._takes_bias(one)) for one in sharing]
+            self._rows[layer.weight] = (rows * np.mean(factors, axis=0)[:, None]).astype(np.float32)
         return self._rows[layer.weight]
+
+    def _halves(
+        self, layer: Layer, folds: Folds, tied: Sequence[LayerPlan]
+    ) -> tuple[Float64Array, list[SecondMoments]]:
+        """The float weight by groups, and the moments of all layers that share it, by halves of the samples."""
+        own = self._weight_by_groups(layer, len(folds[0].quadratic))
+        everywhere = [folds, *(self._folds_of(plan.layer) for plan in tied)]
+        return own, shared_moments(own, everywhere, centred=self._takes_bias(layer))
 
     def _target(
         self, layer: Layer, moments: SecondMoments, tied: Sequence[LayerPlan]

@@ -1,9 +1,11 @@
 """The ridge chosen on the other half of the samples."""
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from amct_lite.codebook.held_out import DAMPINGS, held_out_damping
-from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target
+from amct_lite.codebook.held_out import DAMPINGS, held_out_damping, held_out_target
+from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, mean_of, scaled_inputs
 
 GROUPS, ROWS, SIZE = 2, 3, 6
 
@@ -65,6 +67,52 @@ def test_the_choice_lessens_the_error_on_vectors_that_neither_half_has_seen():
             )
         chosen, least, largest = np.mean(errors, axis=0)
         assert chosen <= 1.02 * min(least, largest), count
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_factors_of_inputs_are_the_least_squares_of_the_samples(seed):
+    rng = np.random.default_rng(seed)
+    weight, z = rng.normal(size=(1, ROWS, SIZE)), rng.normal(size=(1, 40, SIZE))
+    x = z * rng.uniform(0.3, 2.0, SIZE) + 0.2 * rng.normal(size=z.shape)
+    # One equation for each output value: the sum over inputs of factor * weight * input.
+    columns = (x[0][:, None, :] * weight[0]).reshape(-1, SIZE)
+    wanted = (z[0] @ weight[0].T).reshape(-1)
+    factors = np.linalg.lstsq(columns, wanted, rcond=None)[0]
+    assert np.allclose(scaled_inputs(weight, moments(x, z), 1e-12), weight * factors)
+
+
+def test_inputs_that_are_always_0_leave_the_weight():
+    nothing = np.zeros((GROUPS, 20, SIZE))
+    weight = np.random.default_rng(0).normal(size=(GROUPS, ROWS, SIZE))
+    seen = moments(nothing, nothing)
+    assert np.array_equal(scaled_inputs(weight, seen, 0.1), weight)
+    assert np.array_equal(held_out_target(weight, [seen, seen]), weight)
+
+
+def test_a_target_from_the_weight_is_that_without_a_start():
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(GROUPS, ROWS, SIZE))
+    (first, _) = halves(rng, 30, drift=0.1, noise=0.1)
+    assert np.allclose(asymmetric_target(weight, first, 0.1, start=weight), asymmetric_target(weight, first, 0.1))
+
+
+def test_where_some_inputs_are_noisy_two_steps_serve_unseen_vectors_better_than_one():
+    rng = np.random.default_rng(0)
+    size, noise = 24, np.where(np.arange(24) % 3 == 0, 1.0, 0.1)
+
+    def sample(count):
+        z = rng.normal(size=(1, count, size))
+        return z + noise * rng.normal(size=z.shape), z
+
+    weight, errors = rng.normal(size=(1, 16, size)), []
+    for _ in range(20):
+        folds = [moments(*sample(40)) for _ in range(2)]
+        one_step = asymmetric_target(weight, mean_of(folds), held_out_damping(weight, folds))
+        x, z = sample(4000)
+        errors.append([error_on(target, weight, x, z) for target in (held_out_target(weight, folds), one_step, weight)])
+    two_steps, one, none = np.mean(errors, axis=0)
+    assert two_steps < 0.9 * one < one < none
 
 
 PARTS = ("quadratic", "cross", "quantized_mean", "float_mean")

@@ -68,6 +68,22 @@ def test_errors_that_cancel_in_the_sum_are_used():
     assert found.levels.tolist() == [15]
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 100), levels=kept_levels, weight=st.floats(0.0, 10.0))
+def test_a_loss_of_gain_counts_so_much_more_than_noise(seed, levels, weight):
+    rng = np.random.default_rng(seed)
+    responses = rng.normal(size=(30, 256))
+    outputs = responses @ STEPS
+    outputs, responses = outputs / np.linalg.norm(outputs), responses / np.linalg.norm(outputs)
+    response = OutputResponse(responses.T @ responses, responses.T @ outputs, np.ones(256))
+    table = nearest_level_table(levels)
+    found = responses @ table.astype(np.float64)
+    gain = found @ outputs
+    noise = np.sum(np.square(found - gain * outputs))
+    wanted = noise + (1.0 + weight) * (1.0 - gain) ** 2
+    assert np.isclose(error(response.with_gain_kept(weight), table) + 1.0 + weight, wanted, rtol=1e-9, atol=1e-9)
+
+
 def test_the_level_of_zero_stays_where_asked():
     response = random_response(3)
     levels = np.array([-90, 0, 90])

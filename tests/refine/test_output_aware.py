@@ -7,6 +7,8 @@ import pytest
 
 import amct_lite as amct
 from amct_lite.errors import ParameterError, RecordError
+from amct_lite.graph.model import load_model
+from amct_lite.graph.runtime import create_session
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
 
 DIGITS = load_split()
@@ -49,6 +51,23 @@ def test_each_brings_unseen_data_nearer_to_the_float_network(saved, run_digits):
     assert errors[True, False] < errors[False, False]
     assert errors[False, True] < errors[False, False]
     assert errors[True, True] < min(errors[True, False], errors[False, True])
+
+
+def test_a_fitted_layer_keeps_the_spread_and_the_mean_of_its_outputs(saved):
+    """On the samples that it was fitted to, of which every position is looked at."""
+    model, feed = load_model(MODEL_FILE), {"image": np.concatenate(BATCHES)}
+    quantized = load_model(saved[True, True]["fake_quant_model"])
+    for layer in model.layers:
+        before, after = (
+            create_session(graph.ir, extra_outputs=[layer.output]).run([layer.output], feed)[0]
+            for graph in (model, quantized)
+        )
+        if layer.weight is None:
+            continue
+        axes = tuple(axis for axis in range(before.ndim) if axis != 1)
+        wanted, found = before.std(axis=axes), after.std(axis=axes)
+        assert np.allclose(found, wanted, rtol=0.03), layer.name
+        assert np.allclose(after.mean(axis=axes), before.mean(axis=axes), atol=0.03 * wanted.max()), layer.name
 
 
 def test_both_forms_give_the_same_numbers_whether_optimized_or_not(saved, run_digits):

@@ -119,7 +119,11 @@ def test_deviations_are_those_of_the_outputs(write_network):
     (layer,) = model.layers
     x = rng.normal(size=(5, 4, 6, 6)).astype(np.float32)
     inputs = LayerInputs.of_node(layer, GraphEditor(model).node_of(layer))
-    found = output_deviations(inputs, to_rows(weight, layer), [x[:2], x[2:]], seed=0)
+    rows = to_rows(weight, layer)
+    wanted, found = output_deviations(inputs, (rows, 2 * rows), [(x[:2], 3 * x[:2]), (x[2:], 3 * x[2:])], seed=0)
     y = create_session(model.ir).run(None, {"x": x})[0]
-    assert np.allclose(found, y.std(axis=(0, 2, 3)), rtol=1e-4)
-    assert np.allclose(re_estimated_factors(found, found), 1.0)
+    assert np.allclose(wanted, y.std(axis=(0, 2, 3)), rtol=1e-4)
+    assert np.allclose(found, 6 * wanted, rtol=1e-4)
+    assert np.allclose(re_estimated_factors(wanted, wanted), 1.0)
+    about_zero, _ = output_deviations(inputs, (rows, rows), [(x, x)], seed=0, centred=False)
+    assert np.allclose(about_zero, np.sqrt(np.square(y).mean(axis=(0, 2, 3))), rtol=1e-4)
