@@ -180,19 +180,24 @@ class WeightFitter:
         return self._codebooks[layer.weight]
 
     def _fitted_rows(self, layer: Layer, folds: Folds, tied: Sequence[LayerPlan]) -> Float32Array:
-        """The fitted rows of a weight, once for all layers that share it.
-
-        The least squared error alone makes outputs small: it trusts an input less the more noise quantization put into
-        it. Layer after layer the network would say less and less, so each output gets its spread back.
-        """
+        """The fitted rows of a weight, once for all layers that share it."""
         assert layer.weight is not None
         if layer.weight not in self._rows:
             own, halves = self._halves(layer, folds, tied)
-            rows = held_out_target(own, halves).reshape(-1, own.shape[2]).astype(np.float32)
-            sharing = (layer, *(plan.layer for plan in tied))
-            factors = [self._re_estimated(one, rows, centred=self._takes_bias(one)) for one in sharing]
-            self._rows[layer.weight] = (rows * np.mean(factors, axis=0)[:, None]).astype(np.float32)
+            target = held_out_target(own, halves).reshape(-1, own.shape[2])
+            sharing = [layer, *(plan.layer for plan in tied)]
+            self._rows[layer.weight] = self._with_spread(target, sharing).astype(np.float32)
         return self._rows[layer.weight]
+
+    def _with_spread(self, target: Float64Array, sharing: Sequence[Layer]) -> Float64Array:
+        """A target's rows, each by a factor for its output to vary as in the float network.
+
+        The least squared error alone makes outputs small: it trusts an input less the more noise quantization put into
+        it. Layer after layer the network would say less and less.
+        """
+        rows = target.astype(np.float32)
+        factors = [self._re_estimated(layer, rows, centred=self._takes_bias(layer)) for layer in sharing]
+        return np.asarray(target * np.mean(factors, axis=0)[:, None])
 
     def _halves(
         self, layer: Layer, folds: Folds, tied: Sequence[LayerPlan]
@@ -209,7 +214,8 @@ class WeightFitter:
         weight = self._weight_by_groups(layer, len(moments.quadratic))
         everywhere = [(moments,), *((self._moments_of(plan.layer),) for plan in tied)]
         (targets,) = shared_moments(weight, everywhere, centred=self._takes_bias(layer))
-        return asymmetric_target(weight, targets, targets.damping).reshape(-1, weight.shape[2]), targets
+        target = asymmetric_target(weight, targets, targets.damping).reshape(-1, weight.shape[2])
+        return self._with_spread(target, [layer, *(plan.layer for plan in tied)]), targets
 
     def _weight_by_groups(self, layer: Layer, groups: int) -> Float64Array:
         """The float weight, shape (groups, rows, K)."""
