@@ -57,6 +57,8 @@ class WeightFitter:
         node_of: Callable[[Layer], ir.Node],
         input_pairs: InputPairs,
         folds_of: Callable[[Layer], Folds] | None = None,
+        *,
+        keeps_spread: bool = True,
     ) -> None:
         """Make a fitter.
 
@@ -65,9 +67,12 @@ class WeightFitter:
             node_of: A layer's node, for its geometry.
             input_pairs: What layers get.
             folds_of: The moments of a layer's inputs, where the caller has them; by default those of the pairs.
+            keeps_spread: Whether fitted outputs get back the spread that the least squared error takes; it looks at all
+                inputs once more, for nothing where no layer in front is quantized.
         """
         self._model, self._node_of, self._input_pairs = model, node_of, input_pairs
         self._folds_of = folds_of or self._folds_of_pairs
+        self._keeps_spread = keeps_spread
         self._codebooks: dict[str, Codebook] = {}
         self._rows: dict[str, Float32Array] = {}
         self._uniform: dict[str, UniformRows] = {}
@@ -195,6 +200,8 @@ class WeightFitter:
         The least squared error alone makes outputs small: it trusts an input less the more noise quantization put into
         it. Layer after layer the network would say less and less.
         """
+        if not self._keeps_spread:
+            return target
         rows = target.astype(np.float32)
         factors = [self._re_estimated(layer, rows, centred=self._takes_bias(layer)) for layer in sharing]
         return np.asarray(target * np.mean(factors, axis=0)[:, None])

@@ -209,6 +209,7 @@ class _OptionBuilder:
             self._node_of,
             lambda layer: self._input_pairs(layer, grids[layer.name]),
             lambda layer: self._folds_with(layer, grids[layer.name]),
+            keeps_spread=False,
         )
         found = []
         for plan in plans:
