@@ -9,23 +9,27 @@ import amct_lite as amct
 from amct_lite.errors import ParameterError, RecordError
 from amct_lite.graph.model import load_model
 from amct_lite.graph.runtime import create_session
+from amct_lite.quantize.weight_rows import to_rows
+from amct_lite.refine.calibration import find_records
 from amct_lite.samples.digits.data import MODEL_FILE, load_split
 
 DIGITS = load_split()
 BATCHES = [DIGITS.calibration.images[start : start + 50] for start in range(0, 200, 50)]
 NUM_LEVELS = 6
+MODEL = load_model(MODEL_FILE)
 
 
-def plan(folder, *, output_aware=False, refit=False):
+def plan(folder, *, output_aware=False, refit=False, weights=None, skip=None):
     folder.mkdir(exist_ok=True)
     config_file = folder / "config.json"
     amct.create_quant_config(config_file, MODEL_FILE, batch_num=len(BATCHES), target="onnxruntime")
     config = json.loads(config_file.read_text())
-    for block in config.values():
+    for name, block in config.items():
         if isinstance(block, dict) and "weight_quant_params" in block:
             nuq = {"target_compression_ratio": NUM_LEVELS / 256, "output_aware": output_aware}
             block["activation_quant_params"]["nuq"] = nuq
-            block["weight_quant_params"] = {"wts_algo": "none", "refit": refit}
+            block["weight_quant_params"] = weights or {"wts_algo": "none", "refit": refit}
+            block["quant_enable"] = name != skip
     config_file.write_text(json.dumps(config))
     return amct.init(config_file, MODEL_FILE, None, folder / "record.txt")
 
@@ -55,12 +59,12 @@ def test_each_brings_unseen_data_nearer_to_the_float_network(saved, run_digits):
 
 def test_a_fitted_layer_keeps_the_spread_and_the_mean_of_its_outputs(saved):
     """On the samples that it was fitted to, of which every position is looked at."""
-    model, feed = load_model(MODEL_FILE), {"image": np.concatenate(BATCHES)}
+    feed = {"image": np.concatenate(BATCHES)}
     quantized = load_model(saved[True, True]["fake_quant_model"])
-    for layer in model.layers:
+    for layer in MODEL.layers:
         before, after = (
             create_session(graph.ir, extra_outputs=[layer.output]).run([layer.output], feed)[0]
-            for graph in (model, quantized)
+            for graph in (MODEL, quantized)
         )
         if layer.weight is None:
             continue
@@ -68,6 +72,22 @@ def test_a_fitted_layer_keeps_the_spread_and_the_mean_of_its_outputs(saved):
         wanted, found = before.std(axis=axes), after.std(axis=axes)
         assert np.allclose(found, wanted, rtol=0.03), layer.name
         assert np.allclose(after.mean(axis=axes), before.mean(axis=axes), atol=0.03 * wanted.max()), layer.name
+
+
+def test_a_fine_codebook_for_inputs_of_few_levels_is_the_fitted_weight(tmp_path):
+    codebook = {"wts_algo": "codebook_quantize", "num_bits": 8, "level_type": "float16", "refine": "gptq"}
+    # The codebook of conv1 would be larger than its floats.
+    choices = {"fitted": {"refit": True}, "codebook": {"weights": codebook}}
+    found = {
+        name: find_records(plan(tmp_path / name, skip="conv1", **choice), BATCHES) for name, choice in choices.items()
+    }
+    refined = {name: record for name, record in found["codebook"].items() if record.codebook is not None}
+    assert refined
+    for name, record in refined.items():
+        layer = MODEL.layer(name)
+        own, fitted = to_rows(MODEL.weight(layer.weight), layer), to_rows(found["fitted"][name].weight, layer)
+        distance = np.linalg.norm(record.codebook.decode() - fitted)
+        assert distance < 0.6 * np.linalg.norm(own - fitted), name
 
 
 def test_both_forms_give_the_same_numbers_whether_optimized_or_not(saved, run_digits):
