@@ -1,8 +1,8 @@
 """Bytes, load time, run time and memory of packed codebooks in stock ONNX operators, against float.
 
 Shows that the file shrinks to the bits of the codes while ONNX Runtime, which folds the decoding at load time, runs the
-same float network as before. Every Conv, Gemm and MatMul has one codebook of 2 to 6 bits with channel scales; its
-levels are quantiles, as accuracy is not the question here. No data: the batch is random.
+same float network as before. Every Conv, Gemm and MatMul has the codebook of 2 to 6 bits that `compress` makes without
+data. Accuracy is not the question here: the batch is random.
 
 One thread. Loads and runs of the models take turns; medians. Resident memory is what a process of its own gains by
 loading: the folded weights are as large as float ones, and what folding took in between is not given back at once.
@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import typer
 
-from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.cluster_rows import cluster_rows
+from amct_lite.codebook.level_type import LevelType
+from amct_lite.codebook.specification import CodebookSpec
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.packed_weight import packed_weight
 from amct_lite.graph.model import Model, load_model
@@ -98,26 +99,16 @@ def table(files: Mapping[str, Path], loads: int, runs: int, side: int) -> list[l
 def write_packed(model: Model, num_bits: int, path: Path) -> None:
     """Save a model with a codebook of so many bits in each layer that has a weight."""
     editor = GraphEditor(model)
+    spec = CodebookSpec(num_levels=1 << num_bits, level_type=LevelType.FLOAT16)
     for layer in model.layers:
         if layer.weight is None or layer.weight_index is None or layer.blocked is not None:
             continue
         node, layout = editor.node_of(layer), weight_layout(layer)
-        book = quantile_codebook(layout.to_rows(model.weight(layer.weight)), num_bits)
+        book = cluster_rows(layout.to_rows(model.weight(layer.weight)), spec)
         value = packed_weight(editor, node, book, layout, editor.prefix("w"))
         node.replace_input_with(layer.weight_index, value)
-    editor.drop_unused_initializers()
+    editor.finish()
     save_ir(editor.ir, path)
-
-
-def quantile_codebook(rows: npt.NDArray[np.float32], num_bits: int) -> Codebook:
-    """One table of quantiles for rows that are scaled to a largest magnitude of 1."""
-    largest = np.abs(rows).max(axis=1)
-    scales = np.where(largest > 0, largest, 1).astype(np.float32)
-    scaled = rows / scales[:, None]
-    num_levels = 1 << num_bits
-    levels = np.quantile(scaled, (np.arange(num_levels) + 0.5) / num_levels).astype(np.float32)
-    codes = np.searchsorted((levels[1:] + levels[:-1]) / 2, scaled).astype(np.uint8)
-    return Codebook(levels[None, :, None], codes, scales, rows.shape[1], rows.shape[0])
 
 
 def load_times(files: Mapping[str, Path], loads: int) -> dict[str, float]:

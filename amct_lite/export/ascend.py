@@ -53,7 +53,7 @@ def ascend_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model:
         else:
             _dequantize_output(editor, layer)
     relax_relu6(editor.graph)
-    editor.drop_unused_initializers()
+    editor.finish()
     return editor.ir
 
 

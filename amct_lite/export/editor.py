@@ -1,7 +1,7 @@
 """Edits on a clone of a model's graph: constants and nodes with unique names, put where they are first needed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from amct_lite.graph.passes.opset import MINIMUM_OPSET, raise_opset
 from amct_lite.types import Layer
 
 __all__ = ["GraphEditor"]
+
+
+LastStep = TypeVar("LastStep", bound=Callable[["GraphEditor"], None])
 
 
 class GraphEditor:
@@ -31,6 +34,7 @@ class GraphEditor:
         self._nodes = {node.name: node for node in self.graph}
         self._names = _all_value_names(self.graph)
         self._shared: dict[str, ir.Value] = {}
+        self._last_steps: dict[str, Callable[[GraphEditor], None]] = {}
 
     def node_of(self, layer: Layer) -> ir.Node:
         """The node of a layer."""
@@ -59,6 +63,17 @@ class GraphEditor:
             self._shared[key] = make()
         return self._shared[key]
 
+    def at_end(self, key: str, make: Callable[[], LastStep]) -> LastStep:
+        """What is done when all layers have been edited: made at the first call with a key, found again at later ones.
+
+        Args:
+            key: Says what it is.
+            make: Makes what `finish` will call.
+        """
+        if key not in self._last_steps:
+            self._last_steps[key] = make()
+        return cast(LastStep, self._last_steps[key])
+
     @property
     def first(self) -> ir.Node:
         """The node that stands first in the graph."""
@@ -82,6 +97,16 @@ class GraphEditor:
         node.outputs[0].name = unique
         self.graph.insert_before(before, node)
         return node.outputs[0]
+
+    def split(
+        self, before: ir.Node, value: ir.Value, sizes: ir.Value, parts: Sequence[ir.Value], name: str, axis: int
+    ) -> None:
+        """A new Split, just before a node, with outputs that are used already."""
+        unique = self.unique_name(name)
+        for number, part in enumerate(parts):
+            part.name = self.unique_name(f"{name}.{number}")
+        attributes = ir.convenience.convert_attributes({"axis": axis})
+        self.graph.insert_before(before, ir.Node("", "Split", [value, sizes], attributes, outputs=parts, name=unique))
 
     def dequantize(
         self,
@@ -126,8 +151,13 @@ class GraphEditor:
         self.graph.insert_after(node, new_node)
         return new
 
-    def drop_unused_initializers(self) -> None:
-        """Remove the float weights that nothing uses any more."""
+    def finish(self) -> None:
+        """Do what waits for the end, and remove the float weights that nothing uses any more."""
+        for step in self._last_steps.values():
+            step(self)
+        if self._last_steps:
+            self._last_steps.clear()
+            self.graph.sort()
         outputs = set(self.graph.outputs)
         for name, value in list(self.graph.initializers.items()):
             if not value.uses() and value not in outputs:

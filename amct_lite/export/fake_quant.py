@@ -40,7 +40,7 @@ def fake_quant_model(model: Model, layers: Sequence[QuantizedLayer]) -> ir.Model
         replacer.replace(layer)
     for layer in layers:
         simulate_shift(editor, layer)
-    editor.drop_unused_initializers()
+    editor.finish()
     return editor.ir
 
 

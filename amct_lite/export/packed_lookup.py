@@ -18,11 +18,11 @@ from amct_lite.export.packed_codes import (
     with_shape,
     without_filler,
 )
+from amct_lite.export.stored_scales import float_scales
 from amct_lite.quantize.weight_rows import WeightLayout
 
-__all__ = ["float_scales", "placed_weight", "stored_levels"]
+__all__ = ["looked_up_in_rows", "placed_weight", "stored_levels", "tables_fit_rows"]
 
-_FLOAT = int(ir.DataType.FLOAT)
 _INT32 = int(ir.DataType.INT32)
 
 # A row has a table of its own where that has no more levels than the row has weights, times this: what it costs to
@@ -65,11 +65,11 @@ def placed_weight(
     """
     if codebook.vector_size > 1:
         return _placed_vectors(editor, before, codebook, layout, levels, scales, name)
-    if _has_tables_of_rows(codebook, layout, scales):
-        table = _tables_of_rows(editor, before, codebook, levels, scales, name)
-        index = insert_codes(editor, before, codebook.codes, codebook.code_bits, name, columns=layout.columns)
-        value = editor.insert(before, "GatherElements", [table, index], f"{name}.values", {"axis": LOOKUP_AXIS})
-        return with_shape(editor, before, value, layout.weight_shape, name)
+    if codebook.tables.shape[0] > 1 and scales is None and tables_fit_rows(codebook, layout):
+        shape = group_shape(codebook.codes.shape[0], codebook.code_bits)
+        numbers = _numbers_of_tables(editor, before, codebook, _table_of_row(codebook).reshape(shape[:-1]), name)
+        table = editor.insert(before, "Gather", [levels, numbers], f"{name}.tables.levels")
+        return looked_up_in_rows(editor, before, codebook, layout, table, name)
     # Codes of single weights are packed in the order of the stored weight: the graph need not transpose.
     codes = codebook.codes.reshape(layout.split_shape).transpose(layout.permutation)
     tables = _table_of_row(codebook).reshape(layout.row_shape).transpose(layout.permutation)
@@ -88,35 +88,35 @@ def placed_weight(
     return with_shape(editor, before, value, layout.weight_shape, name)
 
 
-def _has_tables_of_rows(codebook: Codebook, layout: WeightLayout, scales: npt.NDArray[Any] | None) -> bool:
-    """Whether each row is looked up in a table of its own, whose levels its scale is in already.
+def tables_fit_rows(codebook: Codebook, layout: WeightLayout) -> bool:
+    """Whether each row can be looked up in a table of its own, whose levels its scale is in already.
 
     That spares the weight a multiplication, and several tables their offsets.
     """
-    rows, num_levels = codebook.codes.shape[0], codebook.num_levels
-    differ = scales is not None or codebook.tables.shape[0] > 1
-    small = num_levels <= LARGEST_TABLE * layout.columns
-    return differ and small and layout.keeps_order and fits_rows(rows, codebook.code_bits)
+    small = codebook.num_levels <= LARGEST_TABLE * layout.columns
+    single = codebook.vector_size == 1
+    return single and small and layout.keeps_order and fits_rows(codebook.codes.shape[0], codebook.code_bits)
 
 
-def _tables_of_rows(
-    editor: GraphEditor,
-    before: ir.Node,
-    codebook: Codebook,
-    levels: ir.Value,
-    scales: npt.NDArray[Any] | None,
-    name: str,
+def looked_up_in_rows(
+    editor: GraphEditor, before: ir.Node, codebook: Codebook, layout: WeightLayout, table: ir.Value, name: str
 ) -> ir.Value:
-    """The scaled levels of each row, shape (1, group_codes, 1, rows / group_codes, levels)."""
-    shape = group_shape(codebook.codes.shape[0], codebook.code_bits)
-    if codebook.tables.shape[0] > 1:
-        numbers = _numbers_of_tables(editor, before, codebook, _table_of_row(codebook).reshape(shape[:-1]), name)
-        levels = editor.insert(before, "Gather", [levels, numbers], f"{name}.tables.levels")
-    if scales is None:
-        return levels
-    return editor.insert(
-        before, "Mul", [levels, float_scales(editor, before, scales.reshape(shape), name)], f"{name}.table"
-    )
+    """Insert packed codes and what makes the stored weight of them and of a table for each row.
+
+    Args:
+        editor: The graph.
+        before: Where the operators go.
+        codebook: The weight, rows as in `layout`, for which `tables_fit_rows`.
+        layout: How the stored weight is laid out.
+        table: Shape (1, group_codes, 1, rows / group_codes, levels).
+        name: Begins the names of what is added.
+
+    Returns:
+        Of the table's type and of the stored weight's shape.
+    """
+    index = insert_codes(editor, before, codebook.codes, codebook.code_bits, name, columns=layout.columns)
+    value = editor.insert(before, "GatherElements", [table, index], f"{name}.values", {"axis": LOOKUP_AXIS})
+    return with_shape(editor, before, value, layout.weight_shape, name)
 
 
 def _looked_up(
@@ -209,37 +209,3 @@ def _scaled(
 ) -> ir.Value:
     value = with_shape(editor, before, value, shape, f"{name}.unscaled")
     return editor.insert(before, "Mul", [value, float_scales(editor, before, scales, name)], name)
-
-
-def float_scales(editor: GraphEditor, before: ir.Node, stored: npt.NDArray[Any], name: str) -> ir.Value:
-    """Insert scales, as they are stored, and what makes float32 of them.
-
-    Args:
-        editor: The graph.
-        before: Where the operators go.
-        stored: As from `ScaleFormat.stored`, of any shape.
-        name: Begins the names of what is added.
-
-    Returns:
-        The scales, without the power of two that they have in common.
-    """
-    scales = editor.constant(f"{name}.scales", stored)
-    if stored.dtype == np.float32:
-        return scales
-    if stored.dtype != np.uint8:
-        return editor.insert(before, "Cast", [scales], f"{name}.scales.float", {"to": _FLOAT})
-    index = editor.insert(before, "Cast", [scales], f"{name}.scales.index", {"to": _INT32})
-    return editor.insert(before, "Gather", [_scale_table(editor), index], f"{name}.scales.float")
-
-
-def _scale_table(editor: GraphEditor) -> ir.Value:
-    """What bytes stand for as scales; all layers share it, and it is computed, as `scale_table` is."""
-
-    def make() -> ir.Value:
-        first, name = editor.first, "packed.scale_table"
-        ends = [editor.constant(f"packed.scale_{end}", np.float32(end)) for end in (0, 1, 1 / 256)]
-        roots = editor.insert(first, "Range", ends, name)
-        squares = editor.insert(first, "Mul", [roots, roots], name)
-        return editor.insert(first, "Mul", [squares, squares], name)
-
-    return editor.shared("scale table", make)

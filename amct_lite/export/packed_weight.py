@@ -13,7 +13,9 @@ from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.level_type import LevelType
 from amct_lite.errors import ExportError
 from amct_lite.export.editor import GraphEditor
-from amct_lite.export.packed_lookup import float_scales, placed_weight, stored_levels
+from amct_lite.export.joined_tables import row_tables
+from amct_lite.export.packed_lookup import looked_up_in_rows, placed_weight, stored_levels, tables_fit_rows
+from amct_lite.export.stored_scales import float_scales
 from amct_lite.quantize.weight_rows import WeightLayout
 
 __all__ = ["MakeWeight", "dense_weight", "int8_weight", "packed_weight"]
@@ -43,6 +45,9 @@ def packed_weight(
         ExportError: The codebook has not the rows and columns of the layer.
     """
     _check(codebook, layout)
+    if codebook.scales.size > 1 and tables_fit_rows(codebook, layout):
+        table = row_tables(editor, codebook)
+        return looked_up_in_rows(editor, before, codebook, layout, table, name)
     levels = stored_levels(editor, codebook, name)
     if codebook.level_type is not LevelType.FLOAT32:
         levels = editor.insert(before, "Cast", [levels], f"{name}.levels.float", {"to": _FLOAT})

@@ -58,7 +58,7 @@ def qdq_model(model: Model, layers: Sequence[QuantizedLayer], storage: Storage |
         replacer.replace(layer)
     quantize_early(editor)
     clip_integers(editor)
-    editor.drop_unused_initializers()
+    editor.finish()
     return editor.ir
 
 

@@ -37,7 +37,7 @@ def decomposed_graph(model: Model, splits: Sequence[SplitConvolution]) -> ir.Mod
         node.name = editor.unique_name(second)
         for name, value in _attributes(split.window.horizontal(), horizontal.shape[2:]).items():
             node.attributes[name] = ir.convenience.convert_attribute(name, value)
-    editor.drop_unused_initializers()
+    editor.finish()
     return editor.ir
 
 

@@ -81,7 +81,7 @@ def packed(model, make=packed_weight, **options):
     editor = GraphEditor(model)
     node = editor.node_of(layer)
     node.replace_input_with(layer.weight_index, make(editor, node, book, layout, "w.packed"))
-    editor.drop_unused_initializers()
+    editor.finish()
     return editor.ir, layout.from_rows(book.decode())
 
 
@@ -192,12 +192,42 @@ def test_layers_share_what_unpacks(write_network):
             layout, node = weight_layout(layer), editor.node_of(layer)
             book = codebook_of(layout, num_levels=8)
             node.replace_input_with(1, packed_weight(editor, node, book, layout, layer.weight))
-        editor.drop_unused_initializers()
+        editor.finish()
         assert [name.startswith("packed.weights") for name in editor.graph.initializers].count(True) == 1
         session_of(editor.ir, "DISABLE_ALL").run(None, {"x": np.ones((2, 64), np.float32)})
         sizes.append(len(to_bytes(editor.ir)))
     # A float layer gives way to a packed one: codes, levels and scales, and less than 1 KB of graph.
     assert sizes[1] - sizes[0] < book.stored_bytes + 1000 - 64 * 64 * 4
+
+
+def test_tables_of_alike_layers_are_made_in_one_go(write_network):
+    """Each weight still decodes to its own codebook, whatever else the network has."""
+    channels = {"a": (3, 16), "b": (16, 24), "c": (24, 8), "d": (8, 64), "e": (64, 40)}
+    options = {
+        "a": {"scales": "bytes", "num_tables": 3},
+        "b": {"scales": "bytes"},
+        "c": {"scales": "bytes"},
+        "d": {"scales": "half", "num_levels": 32},
+        "e": {"scales": "rows", "level_type": LevelType.FLOAT32},
+    }
+    weights = {name: np.zeros((last, first, 1, 1), np.float32) for name, (first, last) in channels.items()}
+    text = "g (float[1,3,2,2] x) => (y) { [a] p = Conv (x, a) [b] q = Conv (p, b) [c] r = Conv (q, c) "
+    model = load_model(write_network(text + "[d] s = Conv (r, d) [e] y = Conv (s, e) }", weights))
+    editor, expected = GraphEditor(model), {}
+    for layer in reversed(model.layers):
+        layout, node = weight_layout(layer), editor.node_of(layer)
+        book = codebook_of(layout, **{"level_type": LevelType.FLOAT16, **options[layer.name]})
+        node.replace_input_with(1, packed_weight(editor, node, book, layout, layer.weight))
+        expected[node.inputs[1]] = layout.from_rows(book.decode())
+    editor.finish()
+    operators = [node.op_type for node in editor.graph]
+    assert (operators.count("Split"), operators.count("GatherElements")) == (1, 5)
+
+    editor.graph.outputs.extend(expected)
+    names = [value.name for value in expected]
+    decoded = session_of(editor.ir, "DISABLE_ALL").run(names, {"x": np.ones((1, 3, 2, 2), np.float32)})
+    for weight, found in zip(expected.values(), decoded, strict=True):
+        assert np.array_equal(found, weight)
 
 
 def test_a_codebook_of_another_layer_is_refused(load):
