@@ -87,10 +87,10 @@ def _first_scales(values: Float64Array, spec: CodebookSpec) -> Float64Array:
     """Root mean square of each row; the largest of them where a row is zero, 1 where all are."""
     if not spec.channel_scales:
         return np.ones(len(values))
-    # Divided by the largest weight first, so that no square overflows or vanishes.
-    largest = np.abs(values).max(axis=1)
-    largest[largest == 0.0] = 1.0
-    root = largest * np.sqrt(np.mean(np.square(values / largest[:, None]), axis=1))
+    # By a power of two, so that no square of the larger weights overflows or vanishes.
+    unit = 2.0 ** np.clip(np.frexp(max(values.max(), -values.min()))[1], -1000, 1000)
+    shifted = values / unit
+    root = unit * np.sqrt(np.einsum("rc,rc->r", shifted, shifted) / values.shape[1])
     usable = root > np.finfo(np.float32).tiny
     return np.asarray(np.where(usable, root, root.max() if usable.any() else 1.0))
 

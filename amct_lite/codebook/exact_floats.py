@@ -9,8 +9,9 @@ from amct_lite.codebook.nearest_codes import round_down
 from amct_lite.codebook.segment_costs import merge_runs
 from amct_lite.codebook.segmentation import best_segments, best_segments_beside_zero
 from amct_lite.codebook.segmentation_refinement import best_segments_of_many
+from amct_lite.codebook.value_bins import BinnedValues, bin_values
 from amct_lite.codebook.value_cells import cell_starts, points_of_runs
-from amct_lite.codebook.weighted_values import SortedArray, sorted_values
+from amct_lite.codebook.weighted_values import SortedArray, checked_values, sorted_values
 from amct_lite.errors import ParameterError
 from amct_lite.types import FloatArray
 
@@ -27,6 +28,14 @@ MAX_EXACT_VALUES = 4096
 # cell at most costs about 1 / (2 * 64**2), a hundredth of a percent.
 NUM_CELLS = 16384
 
+# So many values of float32 are not sorted but thrown into bins. Bins of 11 bits are about 10000, 150 for each of 16
+# segments; with 256 levels there are as many of 13 bits for each as cells.
+FEWEST_BINNED_VALUES = 1 << 16
+FEWEST_BIN_BITS, MORE_BIN_BITS = 11, 5
+
+# Bins must not be wider than what levels tell apart: of the error no more than this share may lie within them.
+MOST_INNER_ERROR = 0.01
+
 # Values whose error is summed at a time: what is worked on stays in the cache.
 BLOCK = 16384
 
@@ -37,7 +46,8 @@ class FloatLevels:
 
     Attributes:
         levels: float64 array, shape (k,), ascending and distinct.
-        error: Sum of weight * (value - nearest level)**2.
+        error: Sum of weight * (value - nearest level)**2; of very many values too high by a hundred thousandth at most,
+            since a bin of them counts for one level.
     """
 
     levels: Float64Array
@@ -50,7 +60,8 @@ def best_float_levels(
     """Chooses the levels that represent values with the least weighted squared error.
 
     For up to 4096 distinct values the choice is exact. Of more, about 16000 cells of neighbouring values are
-    made, and each goes to one level as a whole; benchmarks/float_levels.py has what that costs.
+    made, and each goes to one level as a whole; benchmarks/float_levels.py has what that costs. From 65536 values on
+    they need not be sorted for it: bins finer than the cells do as well.
 
     Args:
         values: Float array, any shape.
@@ -76,7 +87,26 @@ def best_float_levels(
         raise ParameterError(
             f"The 'num_levels' parameter must be an int in the range [1, {MAX_LEVELS}]. Got {num_levels} instead."
         )
-    ordered, masses = sorted_values(values, weights)
+    given, masses = checked_values(values, weights)
+    binned = _binned(given, masses, num_levels)
+    if binned is not None:
+        found = _of_ordered(binned.points.mean, binned.points.mass, num_levels, reserve_zero)
+        error = found.error + binned.inner_error
+        if binned.most_inner_error <= MOST_INNER_ERROR * error:
+            return FloatLevels(found.levels, error)
+    return _of_ordered(*sorted_values(given, masses), num_levels, reserve_zero)
+
+
+def _binned(values: SortedArray, weights: Float64Array | None, num_levels: int) -> BinnedValues | None:
+    """Values in fine bins where that spares time: where they are many, and many of them different."""
+    if values.size < FEWEST_BINNED_VALUES or values.dtype != np.float32:
+        return None
+    num_bits = max(FEWEST_BIN_BITS, MORE_BIN_BITS + (num_levels - 1).bit_length())
+    binned = bin_values(values.astype(np.float32, copy=False), weights, num_bits)
+    return binned if binned is not None and binned.points.mass.size > MAX_EXACT_VALUES else None
+
+
+def _of_ordered(ordered: SortedArray, masses: Float64Array | None, num_levels: int, reserve_zero: bool) -> FloatLevels:
     # Powers of two change no digit, and with magnitudes of about 1 no square overflows or vanishes.
     value_exponent = weight_exponent = 0
     if ordered.dtype == np.float64:

@@ -3,12 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.segment_costs import Points, SegmentCosts, merge_runs
+from amct_lite.codebook.segment_costs import Points, merge_runs
 from amct_lite.codebook.segmentation import Segmentation, best_segments, best_segments_beside_zero
 from amct_lite.codebook.value_cells import cell_starts, union_of_bounds
 
 __all__ = ["best_segments_of_many", "refine_bounds"]
 
+Float64Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.intp]
 
 # Points for the exact start. What it decides for good is how many levels each stretch gets; with half as many
@@ -20,6 +21,9 @@ FEWEST_COARSE_POINTS = 512
 # So a bound can move by two places of the coarser grid at once.
 REACH = 8
 FINER = 4
+
+# The places that a bound looks at; where none is better than its own, which is the first, it stays.
+_MOVES = np.array(sorted(range(-REACH, REACH + 1), key=abs))
 
 # Rounds on one grid. A bound that is still moving after these moves along a flat valley.
 ROUNDS = 12
@@ -91,34 +95,75 @@ def _nested_grids(points: Points, num_segments: int) -> list[IndexArray]:
 
 
 def _move_bounds(points: Points, bounds: IndexArray, grid: IndexArray, zero_segment: int | None) -> IndexArray:
-    """Moves every inner bound, by up to REACH places of a grid, so that the error is the least."""
-    num_segments = bounds.size - 1
-    places = np.searchsorted(grid, bounds)[:, None] + np.arange(-REACH, REACH + 1)
-    candidates = grid[np.clip(places, 0, grid.size - 1)]
-    candidates[0], candidates[-1] = 0, grid[-1]
-    merged_at = union_of_bounds(candidates.reshape(-1))
-    places = np.searchsorted(merged_at, candidates)
-    costs = SegmentCosts(merge_runs(points, merged_at))
-    first, last = np.broadcast_arrays(places[:-1, :, None], places[1:, None, :])
-    backwards = first > last
-    first = np.minimum(first, last)
-    errors = costs.about_mean(first, last)
-    if zero_segment is not None:
-        errors[zero_segment] = costs.about_zero(first[zero_segment], last[zero_segment])
-    errors[backwards] = np.inf
+    """Moves every inner bound, by up to REACH places of a grid, so that the error is the least.
 
-    # The bound stays where nothing else is better: with its own place listed first, argmin prefers it.
-    order = np.argsort(np.abs(np.arange(-REACH, REACH + 1)), kind="stable")
-    errors = errors[:, order][:, :, order]
-    choices = np.zeros((num_segments, order.size), dtype=np.intp)
+    No bound moves beyond the middle of a segment, so each of them may move whatever the others do.
+    """
+    places = np.searchsorted(grid, bounds)
+    middles = places[:-1] + np.diff(places) // 2
+    lowest, highest = np.append(0, middles), np.append(middles, grid.size - 1)
+    candidates = grid[np.clip(places[:, None] + _MOVES, lowest[:, None], highest[:, None])]
+    candidates[0], candidates[-1] = 0, grid[-1]
+    errors = _errors(points, candidates, grid[middles], bounds, zero_segment)
+    choices = np.zeros(errors.shape[:2], dtype=np.intp)
     best = errors[0, 0]
-    for segment in range(1, num_segments):
+    for segment in range(1, len(errors)):
         sums = best[:, None] + errors[segment]
         choices[segment] = np.argmin(sums, axis=0)
-        best = np.take_along_axis(sums, choices[segment][None], axis=0)[0]
+        best = sums.min(axis=0)
     moved = bounds.copy()
     column = 0
-    for segment in range(num_segments - 1, 0, -1):
+    for segment in range(len(errors) - 1, 0, -1):
         column = choices[segment, column]
-        moved[segment] = candidates[segment, order[column]]
+        moved[segment] = candidates[segment, column]
     return moved
+
+
+def _errors(
+    points: Points, candidates: IndexArray, middles: IndexArray, bounds: IndexArray, zero_segment: int | None
+) -> Float64Array:
+    """What each segment costs with any of its starts and any of its ends, but for what is the same for all of them.
+
+    Args:
+        points: n points.
+        candidates: Shape (k + 1, c): where each bound may be.
+        middles: Shape (k,): between the starts and the ends of each segment.
+        bounds: Shape (k + 1,): where the bounds are.
+        zero_segment: Which segment has its level at 0, or None.
+
+    Returns:
+        float64 array, shape (k, c, c): by segment, start and end.
+    """
+    merged_at = union_of_bounds(candidates.reshape(-1), middles, bounds)
+    merged = merge_runs(points, merged_at)
+    places, middle = np.searchsorted(merged_at, candidates), np.searchsorted(merged_at, middles)
+    # About the level that the segment has now, sums of squares lose no digits.
+    levels = _levels(merged, np.searchsorted(merged_at, bounds))
+    if zero_segment is not None:
+        levels[zero_segment] = 0.0
+    first, last = places[:-1].min(axis=1), places[1:].max(axis=1)
+    index = first[:, None] + np.arange(int((last - first).max()))
+    inside = np.minimum(index, merged.mass.size - 1)
+    mass, offset = merged.mass[inside], merged.mean[inside] - levels[:, None]
+    sums = np.stack([mass, mass * offset, mass * np.square(offset)])
+    # From the middle outwards, so that no sum is a difference of larger ones.
+    left, right = np.zeros((2, *sums.shape[:2], sums.shape[2] + 1))
+    left[:, :, :-1] = np.cumsum((sums * (index < middle[:, None]))[:, :, ::-1], axis=2)[:, :, ::-1]
+    right[:, :, 1:] = np.cumsum(sums * (index >= middle[:, None]), axis=2)
+    at_start, at_end = places[:-1] - first[:, None], places[1:] - first[:, None]
+    of_mass, moment, square = (
+        np.take_along_axis(left, at_start[None], axis=2)[:, :, :, None]
+        + np.take_along_axis(right, at_end[None], axis=2)[:, :, None, :]
+    )
+    errors: Float64Array = square - np.square(moment) / np.maximum(of_mass, np.finfo(np.float64).tiny)
+    if zero_segment is not None:
+        errors[zero_segment] = square[zero_segment]
+    return errors
+
+
+def _levels(points: Points, bounds: IndexArray) -> Float64Array:
+    """The mean of each segment; 0 of one that is empty."""
+    filled = np.diff(bounds) > 0
+    levels = np.zeros(filled.size)
+    levels[filled] = merge_runs(points, np.append(bounds[:-1][filled], bounds[-1])).mean
+    return levels

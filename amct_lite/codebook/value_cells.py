@@ -54,8 +54,7 @@ def cell_starts(values: SortedArray, weights: Float64Array | None, num_cells: in
     edges = np.interp(np.arange(1.0, reached[-1]), reached, knots)
     starts = [np.searchsorted(values, np.append(edges, 0.0).astype(values.dtype)), _after_zeros(values)]
     few = counts <= FEW_VALUES * shares
-    starts += [_distinct_in(values, *ends) for ends in _stretches(few, knot_starts)]
-    return union_of_bounds([0], *starts, [knot_starts[-1]])
+    return union_of_bounds([0], *starts, _distinct_where(few, values, counts), [knot_starts[-1]])
 
 
 def union_of_bounds(*bounds: npt.ArrayLike) -> IndexArray:
@@ -98,16 +97,11 @@ def points_of_runs(values: SortedArray, weights: Float64Array | None, starts: In
     return Points(mass, np.asarray(anchor + np.add.reduceat(offset, starts) / mass))
 
 
-def _stretches(chosen: npt.NDArray[np.bool_], bounds: IndexArray) -> IndexArray:
-    """First and last bound of every run of chosen intervals, shape (m, 2)."""
-    turns = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
-    return bounds[turns].reshape(-1, 2)
-
-
-def _distinct_in(values: SortedArray, first: int, last: int) -> IndexArray:
-    """Where each of the distinct values of a part starts; it starts with a value of its own."""
-    part = values[first:last]
-    return first + np.append(0, np.flatnonzero(part[1:] != part[:-1]) + 1)
+def _distinct_where(chosen: npt.NDArray[np.bool_], values: SortedArray, counts: IndexArray) -> IndexArray:
+    """Where each of the distinct values of the chosen stretches starts; stretches have so many values each."""
+    in_chosen = np.repeat(chosen, counts)
+    in_chosen[1:] &= values[1 : in_chosen.size] != values[: in_chosen.size - 1]
+    return np.flatnonzero(in_chosen)
 
 
 def _after_zeros(values: SortedArray) -> IndexArray:

@@ -12,6 +12,7 @@ from amct_lite.codebook import exact_floats
 from amct_lite.codebook.exact_floats import best_float_levels
 from amct_lite.codebook.nearest_codes import FEWEST_FOR_TABLE, nearest_codes
 from amct_lite.codebook.segment_costs import Points, SegmentCosts
+from amct_lite.codebook.value_bins import bin_values
 from amct_lite.errors import ParameterError
 
 VALUES = st.floats(-100.0, 100.0).map(lambda value: round(value, 3))
@@ -229,3 +230,49 @@ def test_levels_beyond_the_range_of_float32_are_allowed_and_unusable_ones_refuse
     for levels in ([], [1.0, 0.0], [0.0, 0.0], [np.inf], np.arange(257.0)):
         with pytest.raises(ParameterError):
             nearest_codes(values, np.array(levels))
+
+
+# Many values, which go into bins
+
+
+@pytest.mark.parametrize("reserve_zero", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("num_levels", [4, 16, 256])
+def test_bins_cost_next_to_nothing(monkeypatch, num_levels, weighted, reserve_zero):
+    values = student_t(100_000, seed=num_levels)
+    values[::7] = 0.0
+    weights = np.random.default_rng(1).exponential(size=values.size) if weighted else None
+    found = best_float_levels(values, num_levels, weights=weights, reserve_zero=reserve_zero)
+    monkeypatch.setattr(exact_floats, "FEWEST_BINNED_VALUES", values.size + 1)
+    ordered = best_float_levels(values, num_levels, weights=weights, reserve_zero=reserve_zero)
+    assert found.error <= ordered.error * 1.0005
+    each = np.ones(values.size) if weights is None else weights
+    assert found.error == pytest.approx(squared_error(values, each, found.levels), rel=1e-5)
+    assert 0.0 in found.levels or not reserve_zero
+
+
+@pytest.mark.parametrize("values", [1000 + student_t(100_000), np.append(student_t(100_000), np.float32(1e30))])
+def test_where_bins_are_too_wide_values_are_sorted(monkeypatch, values):
+    found = best_float_levels(values, 16)
+    monkeypatch.setattr(exact_floats, "FEWEST_BINNED_VALUES", values.size + 1)
+    assert np.array_equal(found.levels, best_float_levels(values, 16).levels)
+
+
+@pytest.mark.parametrize("num_bits", [1, 11])
+def test_bins_hold_all_that_was_thrown_into_them(num_bits):
+    values = student_t(1000)
+    values[:10] = -0.0
+    weights = np.random.default_rng(2).exponential(size=values.size)
+    binned = bin_values(values, weights, num_bits)
+    mass, mean = binned.points
+    assert (np.diff(mean) > 0.0).all()
+    assert mass[mean == 0.0] == pytest.approx(weights[:10].sum())
+    assert mass.sum() == pytest.approx(weights.sum())
+    assert mass @ mean == pytest.approx(weights @ values.astype(np.float64))
+    square = weights @ np.square(values.astype(np.float64))
+    assert mass @ np.square(mean) + binned.inner_error == pytest.approx(square, rel=1e-9)
+    assert binned.inner_error <= binned.most_inner_error
+
+
+def test_bins_are_no_more_than_they_save():
+    assert bin_values(student_t(1000), None, 23) is None
