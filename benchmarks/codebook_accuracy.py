@@ -14,7 +14,7 @@ latter (such as "fitted"):
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,17 +45,17 @@ HEADINGS = ["", "bits stored", "bytes", "of float", "top-1 %", "drop", "lost/won
 Batches = list[Any]
 
 
-def split_photos(network: Network) -> tuple[Batches, Any]:
-    """(calibration batches, photos to evaluate on)."""
+def split_photos(network: Network, calibration: Sequence[int] = CALIBRATION) -> tuple[Batches, Any]:
+    """(calibration batches of photos at these positions, all other photos to evaluate on)."""
     photos = reporting_photos(network)
     images = photos.read(0, len(photos))
-    chosen = np.array(CALIBRATION)
+    chosen = np.array(calibration)
     rest = np.setdiff1d(np.arange(len(photos)), chosen)
     kept = images[chosen]
-    calibration = np.stack([kept, kept[..., ::-1]], axis=1).reshape(-1, *images.shape[1:])
+    mirrored = np.stack([kept, kept[..., ::-1]], axis=1).reshape(-1, *images.shape[1:])
     evaluation = ArrayData(images[rest])
     evaluation.accepted = photos.accepted[rest]
-    return [calibration[i : i + BATCH_SIZE] for i in range(0, len(calibration), BATCH_SIZE)], evaluation
+    return [mirrored[i : i + BATCH_SIZE] for i in range(0, len(mirrored), BATCH_SIZE)], evaluation
 
 
 def main(
@@ -96,11 +96,14 @@ def main(
 
 def _weights(network: Network, batches: Batches, folder: Path) -> Iterator[tuple[str, float, Path]]:
     for bits in BITS:
-        yield _compress(network, batches, folder, f"{bits:g} bits", bits=bits)
-    yield _compress(network, batches, folder, "4.1 bits, 8-bit inputs", bits=4.1, activation_bits=8)
+        yield compress_to_bits(network, batches, folder, f"{bits:g} bits", bits=bits)
+    yield compress_to_bits(network, batches, folder, "4.1 bits, 8-bit inputs", bits=4.1, activation_bits=8)
 
 
-def _compress(network: Network, batches: Batches, folder: Path, name: str, **options: Any) -> tuple[str, float, Path]:
+def compress_to_bits(
+    network: Network, batches: Batches, folder: Path, name: str, **options: Any
+) -> tuple[str, float, Path]:
+    """(name, bits a weight stored, the file); compressed with these options, saved in a folder of that name."""
     saved = amct.compress(network.model_file, batches=batches, **options).save(folder / name)
     layers = [layer for layer in saved.summary.layers if layer.form == "codebook"]
     bits = 8 * sum(layer.bytes_after for layer in layers) / sum(layer.num_weights for layer in layers)

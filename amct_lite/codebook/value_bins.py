@@ -23,6 +23,9 @@ MANTISSA_BITS, SIGN_BIT = 23, 31
 # On each side of zero. Values that want more lie so far apart that most bins would be empty.
 MOST_BINS = 1 << 16
 
+# Weights beyond these may leave float64 when they are added up or multiplied by squares.
+LEAST_WEIGHT, MOST_WEIGHT = 2.0**-300, 2.0**300
+
 # Values that are counted at a time: what is worked on stays in the cache, and adding up the bins costs little beside.
 BLOCK = 1 << 18
 
@@ -50,12 +53,14 @@ def bin_values(values: Float32Array, weights: Float64Array | None, num_bits: int
         num_bits: How many bits behind the first one tell two bins apart, 1 to 23.
 
     Returns:
-        The bins; None where there would be too many.
+        The bins; None where there would be too many, or where their sums could leave float64.
 
     Example:
         >>> bin_values(np.array([1.0, 4.0, 4.0009765625, 0.0], np.float32), None, 4).points
         Points(mass=array([1., 1., 2.]), mean=array([0.        , 1.        , 4.00048828]))
     """
+    if weights is not None and not LEAST_WEIGHT <= weights.max() <= MOST_WEIGHT:
+        return None
     magnitudes = np.abs(values)
     moved_by = magnitudes.mean(dtype=np.float64).astype(np.float32)
     largest = magnitudes.max() + moved_by

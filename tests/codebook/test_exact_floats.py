@@ -276,3 +276,10 @@ def test_bins_hold_all_that_was_thrown_into_them(num_bits):
 
 def test_bins_are_no_more_than_they_save():
     assert bin_values(student_t(1000), None, 23) is None
+
+
+@pytest.mark.parametrize("unit", [1e-305, 1e305])
+def test_weights_of_any_magnitude_choose_the_same_levels(unit):
+    values, weights = student_t(100_000), np.random.default_rng(3).uniform(0.5, 2.0, 100_000)
+    found = best_float_levels(values, 16, weights=weights * unit)
+    np.testing.assert_allclose(found.levels, best_float_levels(values, 16, weights=weights).levels, atol=2e-4)
