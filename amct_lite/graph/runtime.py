@@ -28,6 +28,7 @@ def create_session(
     sess_options: "onnxruntime.SessionOptions | None" = None,
     providers: Sequence[Any] = ("CPUExecutionProvider",),
     optimize: bool = True,
+    keep_freed_memory: bool = True,
     max_proto_bytes: int = _MAX_PROTO_BYTES,
     **session_arguments: Any,
 ) -> "onnxruntime.InferenceSession":
@@ -40,6 +41,8 @@ def create_session(
         sess_options: The user's session options, for example with custom-operator libraries; used as given.
         providers: Execution providers in order of preference.
         optimize: Whether onnxruntime may optimise the graph; ignored where `sess_options` is given.
+        keep_freed_memory: Whether onnxruntime keeps what it took for tensors of a run, in steps of powers of two, for
+            the next run; ignored where `sess_options` is given.
         max_proto_bytes: Above this size of all weights the session is made from temporary files.
         session_arguments: More for onnxruntime.InferenceSession.
 
@@ -57,6 +60,7 @@ def create_session(
     if options is None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = keep_freed_memory
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

@@ -69,7 +69,9 @@ class Stream:
     def _run(self, names: Sequence[str]) -> Iterator[Mapping[str, Array]]:
         computed = [name for name in names if name not in self._kept[0]]
         part = _part(self._model, self._kept[0], computed) if computed else None
-        session = None if part is None else create_session(part, sess_options=self._options)
+        session = None
+        if part is not None:
+            session = create_session(part, sess_options=self._options, keep_freed_memory=False)
         inputs = () if part is None else tuple(str(value.name) for value in part.graph.inputs)
         for kept in self._kept:
             found = {} if session is None else session.run(computed, {name: kept[name] for name in inputs})
