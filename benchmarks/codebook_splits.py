@@ -3,7 +3,7 @@
 `codebook_accuracy` evaluates on 372 photos, where a photo more or less is 0.27 points. Here the same network is
 compressed four times, calibrated on 128 photos each, every second one of the first and of the last 256 of imagenet500,
 mirrored as well, and evaluated on the other 372 each time: 1488 answers, each photo three times, and the four
-networks' mistakes differ. Command, from the checkout's root; about 10 minutes a width of SqueezeNet, 20 of
+networks' mistakes differ. Command, from the checkout's root; about 4 minutes a width of SqueezeNet, 13 of
 EfficientNet-Lite0 on 2 cores:
 
     python -m benchmarks.codebook_splits --only lite0 --bits 4.1
