@@ -74,24 +74,20 @@ def main(
             rows[0][4] = f"{compare(float_scores, float_scores, photos.accepted).top1:.1f}"
             made = [*(_weights(network, batches, Path(folder)) if part != "activations" else ())]
             for name, bits, file in made:
-                size = file.stat().st_size
-                share = size / network.model_file.stat().st_size
-                scores = run_model(file, photos)
-                rows.append(
-                    [
-                        name,
-                        f"{bits:.3f}",
-                        f"{size:,}",
-                        f"{share:.4f}",
-                        *comparison_cells(float_scores, scores, photos.accepted),
-                    ]
-                )
+                cells = comparison_cells(float_scores, run_model(file, photos), photos.accepted)
+                rows.append([*size_cells(network, name, bits, file), *cells])
             if part != "weights":
                 for name, file in _activations(network, batches, Path(folder), rows_with):
                     rows.append(
                         [name, "", "", "", *comparison_cells(float_scores, run_model(file, photos), photos.accepted)]
                     )
             print_table(HEADINGS, rows)
+
+
+def size_cells(network: Network, name: str, bits: float, file: Path) -> list[str]:
+    """Cells of a table: the name, bits a weight stored, bytes, and their share of the float file's."""
+    size = file.stat().st_size
+    return [name, f"{bits:.3f}", f"{size:,}", f"{size / network.model_file.stat().st_size:.4f}"]
 
 
 def _weights(network: Network, batches: Batches, folder: Path) -> Iterator[tuple[str, float, Path]]:

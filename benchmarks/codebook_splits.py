@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.codebook_accuracy import HEADINGS, compress_to_bits, split_photos
+from benchmarks.codebook_accuracy import HEADINGS, compress_to_bits, size_cells, split_photos
 from benchmarks.imagenet import EFFICIENTNET_LITE0, SQUEEZENET, comparison_cells, run_model
 from benchmarks.table import print_table
 
@@ -46,7 +46,7 @@ def main(
                     scores.append((float_scores, run_model(file, photos)))
                     right.append(photos.accepted)
                     cells = comparison_cells(*scores[-1], right[-1])
-                    rows.append([name, f"{stored:.3f}", f"{file.stat().st_size:,}", "", *cells])
+                    rows.append([*size_cells(network, name, stored, file), *cells])
             float_all, all_scores = (np.concatenate(side) for side in zip(*scores, strict=True))
             rows.append(["all four", "", "", "", *comparison_cells(float_all, all_scores, np.concatenate(right))])
             print_table([f"{network.name}, {width:g} bits", *HEADINGS[1:]], rows)

@@ -86,6 +86,11 @@ class Codebook:
             + self.scales.size * self.scale_format.dtype.itemsize
         )
 
+    @property
+    def table_of_row(self) -> npt.NDArray[np.intp]:
+        """Which table each row has, shape (rows,)."""
+        return np.arange(self.codes.shape[0]) // self.rows_per_table
+
     def decode(self) -> npt.NDArray[np.float32]:
         """The weights that every form must give, float32 array, shape (rows, num_columns).
 
@@ -100,7 +105,6 @@ class Codebook:
             >>> book.decode()
             array([[-0.5,  1. ,  1. ]], dtype=float32)
         """
-        rows = self.codes.shape[0]
-        table_of_row = np.arange(rows) // self.rows_per_table
-        values = self.tables[table_of_row[:, None], self.codes].reshape(rows, -1)[:, : self.num_columns]
+        values = self.tables[self.table_of_row[:, None], self.codes].reshape(self.codes.shape[0], -1)
+        values = values[:, : self.num_columns]
         return np.asarray(values * self.scales[:, None], dtype=np.float32)

@@ -28,8 +28,8 @@ MAX_EXACT_VALUES = 4096
 # cell at most costs about 1 / (2 * 64**2), a hundredth of a percent.
 NUM_CELLS = 16384
 
-# So many values of float32 are not sorted but thrown into bins. Bins of 11 bits are about 10000, 150 for each of 16
-# segments; with 256 levels there are as many of 13 bits for each as cells.
+# So many values of float32 are not sorted but thrown into bins: some 10000 of 11 bits for up to 64 levels, 50000 of 13
+# bits for 256, more than the cells that are made of them.
 FEWEST_BINNED_VALUES = 1 << 16
 FEWEST_BIN_BITS, MORE_BIN_BITS = 11, 5
 
@@ -46,8 +46,8 @@ class FloatLevels:
 
     Attributes:
         levels: float64 array, shape (k,), ascending and distinct.
-        error: Sum of weight * (value - nearest level)**2; of very many values too high by a hundred thousandth at most,
-            since a bin of them counts for one level.
+        error: Sum of weight * (value - nearest level)**2; of very many values some millionths too high, since a bin of
+            them counts for one level.
     """
 
     levels: Float64Array

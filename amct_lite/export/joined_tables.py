@@ -14,12 +14,12 @@ import onnx_ir as ir
 
 from amct_lite.codebook.codebook import Codebook
 from amct_lite.export.editor import GraphEditor
-from amct_lite.export.packed_codes import group_shape
+from amct_lite.export.packed_codes import group_shape, insert_numbers
 from amct_lite.export.stored_scales import float_scales
 
 __all__ = ["row_tables"]
 
-_FLOAT, _INT32 = int(ir.DataType.FLOAT), int(ir.DataType.INT32)
+_FLOAT = int(ir.DataType.FLOAT)
 _ROW_AXIS = 3
 
 
@@ -70,7 +70,7 @@ class _JoinedTables:
             codebook.tables[:, :, 0].astype(codebook.level_type.value),
             stored_as.exponent,
             stored_as.stored(codebook.scales).reshape(shape),
-            (np.arange(codebook.codes.shape[0]) // codebook.rows_per_table).reshape(shape[:-1]),
+            codebook.table_of_row.reshape(shape[:-1]),
             ir.Value(),
         )
         kind = _Kind(codebook.level_type.value, codebook.num_levels, bits, stored_as.dtype.name)
@@ -92,24 +92,22 @@ def _insert(editor: GraphEditor, kind: _Kind, parts: list[_Part]) -> None:
         powers = [np.full((len(part.levels), 1), 2.0**part.exponent, np.float32) for part in parts]
         common = editor.constant(f"{name}.scale", np.concatenate(powers))
         levels = editor.insert(before, "Mul", [levels, common], f"{name}.levels.scaled")
-    counts = [part.scales.shape[_ROW_AXIS] for part in parts]
     scales = float_scales(editor, before, np.concatenate([part.scales for part in parts], _ROW_AXIS), name)
     if len(parts) > 1 or len(parts[0].levels) > 1:
-        numbers = _numbers(editor, before, parts, name)
+        numbers = insert_numbers(editor, before, _numbers(parts), f"{name}.numbers")
         levels = editor.insert(before, "Gather", [levels, numbers], f"{name}.levels.rows")
     table = editor.insert(before, "Mul", [levels, scales], name)
     if len(parts) == 1:
         ir.convenience.replace_all_uses_with(parts[0].value, table)
         return
-    sizes = editor.constant(f"{name}.rows", np.array(counts, np.int64))
+    counts = np.array([part.scales.shape[_ROW_AXIS] for part in parts], np.int64)
+    sizes = editor.constant(f"{name}.rows", counts)
     editor.split(before, table, sizes, [part.value for part in parts], f"{name}.split", _ROW_AXIS)
 
 
-def _numbers(editor: GraphEditor, before: ir.Node, parts: list[_Part], name: str) -> ir.Value:
-    """Which of all tables each row has, int32, stored as small as can be."""
-    first = np.cumsum([0, *(len(part.levels) for part in parts)])
-    numbers = np.concatenate([part.table_of_row + start for part, start in zip(parts, first, strict=False)], _ROW_AXIS)
-    if (numbers == numbers[:, :1]).all():  # one number does for all codes of a group
-        numbers = numbers[0, 0, 0]
-    stored = editor.constant(f"{name}.numbers", numbers.astype(np.min_scalar_type(int(first[-1]) - 1)))
-    return editor.insert(before, "Cast", [stored], f"{name}.numbers.int32", {"to": _INT32})
+def _numbers(parts: list[_Part]) -> npt.NDArray[np.intp]:
+    """Which of all tables each row has."""
+    first = np.cumsum([0, *(len(part.levels) for part in parts[:-1])])
+    numbers = np.concatenate([part.table_of_row + start for part, start in zip(parts, first, strict=True)], _ROW_AXIS)
+    # One number does for all codes of a group where all have the same.
+    return numbers[0, 0, 0] if (numbers == numbers[:, :1]).all() else numbers

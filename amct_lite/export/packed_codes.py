@@ -19,6 +19,7 @@ __all__ = [
     "fits_rows",
     "group_shape",
     "insert_codes",
+    "insert_numbers",
     "repeated",
     "take_first",
     "with_shape",
@@ -75,6 +76,12 @@ def insert_codes(
     shifts, weights, zero_point = _shared(editor, layout)
     value = editor.insert(before, "BitShift", [value, shifts], f"{name}.bits", {"direction": "RIGHT"})
     return editor.insert(before, "ConvInteger", [value, weights, None, zero_point], f"{name}.code")
+
+
+def insert_numbers(editor: GraphEditor, before: ir.Node, numbers: npt.NDArray[np.intp], name: str) -> ir.Value:
+    """Insert numbers from 0 up, int32, stored as small as can be."""
+    stored = editor.constant(name, numbers.astype(np.min_scalar_type(int(numbers.max()))))
+    return editor.insert(before, "Cast", [stored], f"{name}.int32", {"to": int(ir.DataType.INT32)})
 
 
 def without_filler(editor: GraphEditor, before: ir.Node, value: ir.Value, count: int, bits: int, name: str) -> ir.Value:

@@ -13,6 +13,7 @@ from amct_lite.export.packed_codes import (
     fits_rows,
     group_shape,
     insert_codes,
+    insert_numbers,
     repeated,
     take_first,
     with_shape,
@@ -22,8 +23,6 @@ from amct_lite.export.stored_scales import float_scales
 from amct_lite.quantize.weight_rows import WeightLayout
 
 __all__ = ["looked_up_in_rows", "placed_weight", "stored_levels", "tables_fit_rows"]
-
-_INT32 = int(ir.DataType.INT32)
 
 # A row has a table of its own where that has no more levels than the row has weights, times this: what it costs to
 # scale is less than what one more operator on the whole weight costs.
@@ -67,12 +66,12 @@ def placed_weight(
         return _placed_vectors(editor, before, codebook, layout, levels, scales, name)
     if codebook.tables.shape[0] > 1 and scales is None and tables_fit_rows(codebook, layout):
         shape = group_shape(codebook.codes.shape[0], codebook.code_bits)
-        numbers = _numbers_of_tables(editor, before, codebook, _table_of_row(codebook).reshape(shape[:-1]), name)
+        numbers = insert_numbers(editor, before, codebook.table_of_row.reshape(shape[:-1]), f"{name}.tables")
         table = editor.insert(before, "Gather", [levels, numbers], f"{name}.tables.levels")
         return looked_up_in_rows(editor, before, codebook, layout, table, name)
     # Codes of single weights are packed in the order of the stored weight: the graph need not transpose.
     codes = codebook.codes.reshape(layout.split_shape).transpose(layout.permutation)
-    tables = _table_of_row(codebook).reshape(layout.row_shape).transpose(layout.permutation)
+    tables = codebook.table_of_row.reshape(layout.row_shape).transpose(layout.permutation)
     if codebook.tables.shape[0] == 1:
         value = _looked_up(editor, before, codebook, codes, levels, name)
     else:
@@ -148,7 +147,7 @@ def _placed_vectors(
 ) -> ir.Value:
     """The same for codes that stand for neighbouring columns: unpacked as rows, then transposed where need be."""
     codes, columns = codebook.codes, codebook.codes.shape[1] * codebook.vector_size
-    index = _index(editor, before, codebook, codes, _table_of_row(codebook)[:, None], name)
+    index = _index(editor, before, codebook, codes, codebook.table_of_row[:, None], name)
     value = editor.insert(before, "Gather", [levels, index], f"{name}.values")
     if columns > codebook.num_columns:
         value = with_shape(editor, before, value, (codes.shape[0], columns), f"{name}.padded")
@@ -180,23 +179,10 @@ def _index(
     if codebook.tables.shape[0] == 1:
         return index
     index = with_shape(editor, before, index, codes.shape, f"{name}.code")
-    numbers = _numbers_of_tables(editor, before, codebook, table_of_row, name)
+    numbers = insert_numbers(editor, before, table_of_row, f"{name}.tables")
     levels = editor.constant(f"{name}.num_levels", np.int32(codebook.num_levels))
     offsets = editor.insert(before, "Mul", [numbers, levels], f"{name}.offsets")
     return editor.insert(before, "Add", [index, offsets], f"{name}.index")
-
-
-def _table_of_row(codebook: Codebook) -> npt.NDArray[np.intp]:
-    return np.arange(codebook.codes.shape[0]) // codebook.rows_per_table
-
-
-def _numbers_of_tables(
-    editor: GraphEditor, before: ir.Node, codebook: Codebook, table_of_row: npt.NDArray[np.intp], name: str
-) -> ir.Value:
-    """Which table each row has, int32, stored as small as can be."""
-    smallest = np.min_scalar_type(codebook.tables.shape[0] - 1)
-    numbers = editor.constant(f"{name}.tables", table_of_row.astype(smallest))
-    return editor.insert(before, "Cast", [numbers], f"{name}.tables.int32", {"to": _INT32})
 
 
 def _scaled(

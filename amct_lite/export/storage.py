@@ -91,7 +91,7 @@ def insert_weight(editor: GraphEditor, node: ir.Node, layer: QuantizedLayer, sto
         codebook = _packable(layer)
         assert codebook is not None
         make = int8_weight if layer.runs_on_integers else packed_weight
-        # A dozen names a weight: those of the network, often a hundred letters long, would cost more than its levels.
+        # Six names a weight: those of the network, often a hundred letters long, would cost more than its levels.
         return make(editor, node, codebook, weight_layout(layer.layer), editor.prefix("w"))
     if storage is Storage.DENSE:
         return editor.constant(name, layer.decode_weight())
