@@ -32,6 +32,9 @@ FEW_LEVELS = 16
 # Above this share of the common power of two a scale is nearer to what the byte 256 would stand for.
 HIGHEST_SHARE = (255.5 / 256.0) ** 4
 
+# From this share of the common power of two on float16 rounds to the power itself.
+HIGHEST_HALF = 1.0 - 2.0**-12
+
 # What the largest scale is best brought to where levels can take the rest: a byte holds it exactly, and it may still
 # grow by a quarter.
 LARGEST_SCALE = (240.0 / 256.0) ** 4
@@ -100,13 +103,16 @@ def scale_format(level_type: LevelType, num_levels: int, scales: npt.NDArray[np.
     if dtype == _FLOAT32 or not LEAST_SHARED_SCALE <= largest <= MOST_SHARED_SCALE:
         return FULL_SCALES
     exponent = math.frexp(largest)[1]
+    share = math.ldexp(largest, -exponent)
     if dtype == _FLOAT16:
-        held = scales.min() >= LEAST_SHARE and largest <= float(np.finfo(np.float16).max)
-        # The largest one lands just below float16's own limit, so that those far smaller keep all their digits.
-        return ScaleFormat(dtype, 0 if held else exponent - 15)
-    # The least power of two under which the largest scale is still nearest to a table's entry: what a format makes of
-    # scales asks for that format again.
-    return ScaleFormat(dtype, exponent if math.ldexp(largest, -exponent) < HIGHEST_SHARE else exponent + 1)
+        # The largest one lands just below float16's own limit, so that those far smaller keep all their digits. What is
+        # asked is asked of rounded scales: what a format makes of scales asks for that format again.
+        wide = ScaleFormat(dtype, exponent - 15 + (share >= HIGHEST_HALF))
+        rounded = wide.rounded(scales)
+        held = rounded.min() >= LEAST_SHARE and rounded.max() <= float(np.finfo(np.float16).max)
+        return ScaleFormat(dtype) if held else wide
+    # The least power of two under which the largest scale is still nearest to a table's entry.
+    return ScaleFormat(dtype, exponent + (share >= HIGHEST_SHARE))
 
 
 def scale_table() -> npt.NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Scales as they are stored: near to what they were, and the same for whoever reads or stores them again."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from amct_lite.codebook.codebook import Codebook
@@ -24,6 +24,9 @@ def test_scales_of_bytes_stay_near_the_more_so_the_larger(scales):
 
 
 @given(SCALES)
+@example(np.full(3, 65505.0))  # just above float16's limit
+@example(np.array([1.0, 65520.0]))  # rounded to a power of two
+@example(np.array([2.0**-20 * (1 - 2.0**-13), 2.0**-19]))  # rounded to the least share
 def test_what_was_rounded_is_stored_in_the_same_way_again(scales):
     for levels in (16, 256):
         found = scale_format(LevelType.INT8, levels, scales)
