@@ -11,8 +11,8 @@ from amct_lite.codebook.least_squares import fit_scales, fit_tables, output_erro
 from amct_lite.codebook.level_type import LevelType, float_type
 from amct_lite.codebook.scale_format import FULL_SCALES, LARGEST_SCALE, LEAST_SHARE, ScaleFormat, scale_format
 from amct_lite.codebook.specification import CodebookSpec, Refine
-from amct_lite.codebook.tables import RowTables
-from amct_lite.codebook.vectors import cluster_vectors
+from amct_lite.codebook.tables import LevelTables, RowTables
+from amct_lite.codebook.vector_tables import learn_vectors
 from amct_lite.errors import ParameterError
 from amct_lite.types import FloatArray
 
@@ -21,16 +21,16 @@ __all__ = ["cluster_rows"]
 Float64Array = npt.NDArray[np.float64]
 IntpArray = npt.NDArray[np.intp]
 
-MAX_ROUNDS = 8
-MAX_SWEEPS = 3
+MAX_ROUNDS = 24
+MAX_SWEEPS = 8
 
 # Rounds of table, scales and descent end when they gain less than this share of the error.
-SMALL_GAIN = 2e-3
+SMALL_GAIN = 3e-4
 
 # Fitting a table costs K**2 operations a row and level; beyond this the levels are so dense that it gains nothing.
 MAX_FITTED_LEVELS = 64
 
-SETTLING_ROUNDS = 2
+SETTLING_ROUNDS = 6
 
 # The highest int8 level may be any of these: among so many steps one fits the others well.
 LEAST_TOP, INT8_MAX = 64, 127
@@ -40,9 +40,9 @@ def cluster_rows(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64Arra
     """Finds the codebook of a weight.
 
     Without `quadratic` the squared error of the weight itself is minimised: exact clustering of the weights divided
-    by their channel's scale, each counting with that scale squared, and the scales fitted to it. With it, the
-    squared error of the layer's output: the same clustering weighted by the diagonal as a start, error feedback
-    onto the table (GPTQ), then, for `lnq`, table, scales and codes in turns.
+    by their channel's scale, each counting with that scale squared, and the scales fitted to it; vectors are found by
+    k-means. With it, the squared error of the layer's output: the same clustering weighted by the diagonal as a start,
+    error feedback onto the table (GPTQ), then, for `lnq`, table, scales and codes in turns.
 
     Args:
         rows: Float array, shape (rows, K * groups / groups): one row for each output channel.
@@ -54,7 +54,7 @@ def cluster_rows(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64Arra
         The codebook; deterministic.
 
     Raises:
-        ParameterError: A weight is not finite, or `lnq` is asked of vectors.
+        ParameterError: A weight is not finite.
 
     Example:
         >>> weight = np.array([[0.0, 1.0, 1.1], [2.0, 0.0, 2.2]], np.float32)
@@ -64,8 +64,6 @@ def cluster_rows(rows: FloatArray, spec: CodebookSpec, *, quadratic: Float64Arra
     """
     if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
         raise ParameterError("Weights to cluster must be a matrix of finite numbers, and not empty.")
-    if spec.vector_size > 1:
-        return cluster_vectors(rows, spec, quadratic=quadratic)
     values = rows.astype(np.float64)
     moments = quadratic if spec.refine.uses_moments else None
     groups = 1 if moments is None else len(moments)
@@ -97,7 +95,7 @@ def _first_scales(values: Float64Array, spec: CodebookSpec) -> Float64Array:
 
 def _first_tables(
     weight: Float64Array, scales: Float64Array, spec: CodebookSpec, importance: Float64Array | None
-) -> RowTables:
+) -> LevelTables:
     rows = scales.size
     per_table = spec.rows_per_table or rows
     flat = weight.reshape(rows, -1)
@@ -105,6 +103,10 @@ def _first_tables(
     if importance is not None:
         counted = (relative.reshape(weight.shape[0], -1, 1) * importance).reshape(flat.shape)
     normal = _normal(flat, scales)
+    table_of_row = np.arange(spec.code_rows(rows)) // per_table
+    if spec.vector_size > 1:
+        counted = np.broadcast_to(counted, flat.shape)
+        return learn_vectors(normal, counted, spec, table_of_row)
     levels = []
     for start in range(0, rows, per_table):
         own = slice(start, start + per_table)
@@ -112,7 +114,7 @@ def _first_tables(
         found = best_float_levels(normal[own], spec.num_levels, weights=weights, reserve_zero=spec.reserve_zero)
         # Unused levels repeat the highest one: no weight is ever nearer to them.
         levels.append(np.pad(found.levels, (0, spec.num_levels - found.levels.size), mode="edge"))
-    return RowTables(np.array(levels), np.arange(rows) // per_table)
+    return RowTables(np.array(levels), table_of_row)
 
 
 def _normal(rows: Float64Array, scales: Float64Array) -> npt.NDArray[np.float32]:
@@ -121,11 +123,11 @@ def _normal(rows: Float64Array, scales: Float64Array) -> npt.NDArray[np.float32]
 
 
 def _alternate_without_data(
-    weight: Float64Array, scales: Float64Array, tables: RowTables, spec: CodebookSpec
+    weight: Float64Array, scales: Float64Array, tables: LevelTables, spec: CodebookSpec
 ) -> tuple[Float64Array, IntpArray]:
     """Fits the channel scales to the clustered weights once, and puts every weight on its nearest level again."""
     flat = weight.reshape(scales.size, -1)
-    codes = tables.nearest(_normal(flat, scales))
+    codes = _nearest(flat, scales, tables)
     if spec.channel_scales:
         chosen = tables.decode(codes)
         wanted, own = np.sum(chosen * flat, axis=1), np.sum(np.square(chosen), axis=1)
@@ -135,25 +137,30 @@ def _alternate_without_data(
         integers = spec.level_type is LevelType.INT8
         # For float16 the nearest level is looked for once more anyway, among the rounded ones.
         if integers or float_type(spec.level_type, tables.levels, scales) is not LevelType.FLOAT16:
-            codes = tables.nearest(_normal(flat, scales))
-    return scales, codes.reshape(weight.shape)
+            codes = _nearest(flat, scales, tables)
+    return scales, codes[None]
+
+
+def _nearest(rows: Float64Array, scales: Float64Array, tables: LevelTables) -> IntpArray:
+    squares = None if tables.vector_size == 1 else np.broadcast_to(np.square(scales).reshape(-1, 1), rows.shape)
+    return tables.nearest(_normal(rows, scales), squares)
 
 
 def _alternate(
     weight: Float64Array,
     moments: Float64Array,
     scales: Float64Array,
-    tables: RowTables,
+    tables: LevelTables,
     codes: IntpArray,
     spec: CodebookSpec,
-) -> tuple[RowTables, Float64Array, IntpArray]:
+) -> tuple[LevelTables, Float64Array, IntpArray]:
     """LNQ: scales and table in closed form, codes by coordinate descent, until a round gains almost nothing."""
     error = _error(weight, moments, scales, tables, codes)
     for _ in range(MAX_ROUNDS):
         new_scales, new_tables, new_codes = scales, tables, codes
         if spec.channel_scales:
-            new_scales = fit_scales(weight, moments, scales, _decoded(tables, codes))
-        if spec.num_levels <= MAX_FITTED_LEVELS:
+            new_scales = fit_scales(weight, moments, scales, _decoded(tables, codes, weight))
+        if spec.num_levels <= MAX_FITTED_LEVELS**spec.vector_size:
             new_tables, new_codes = fit_tables(weight, moments, new_scales, tables, codes, keep_zero=spec.reserve_zero)
         new_codes = descend(weight, moments, new_scales, new_tables, new_codes, max_sweeps=MAX_SWEEPS)
         new_error = _error(weight, moments, new_scales, new_tables, new_codes)
@@ -170,7 +177,7 @@ def _stored(
     weight: Float64Array,
     moments: Float64Array | None,
     scales: Float64Array,
-    tables: RowTables,
+    tables: LevelTables,
     codes: IntpArray,
     spec: CodebookSpec,
 ) -> Codebook:
@@ -187,8 +194,9 @@ def _stored(
             unit = scales.max() / LARGEST_SCALE
             levels, scales = levels * unit, np.maximum(scales / unit, LEAST_SHARE)
         levels = levels.astype(level_type.value).astype(np.float64)
-    tables = RowTables(levels, tables.table_of_row)
-    stored_as = scale_format(level_type, spec.num_levels, scales) if spec.channel_scales else FULL_SCALES
+    tables, moved = tables.with_levels(levels, codes.reshape(-1, codes.shape[2]))
+    codes = moved.reshape(codes.shape)
+    stored_as = scale_format(level_type, spec.bits_per_weight, scales) if spec.channel_scales else FULL_SCALES
     scales = stored_as.rounded(scales)
     if level_type is LevelType.FLOAT32:
         pass  # nothing has moved
@@ -197,14 +205,14 @@ def _stored(
     elif moments is not None:
         codes = descend(weight, moments, scales, tables, codes, max_sweeps=1)
     else:
-        codes = tables.nearest(_normal(weight.reshape(rows, -1), scales)).reshape(weight.shape)
+        codes = _nearest(weight.reshape(rows, -1), scales, tables)[None]
     one_scale = not spec.channel_scales
     return Codebook(
-        tables=levels.astype(np.float32)[:, :, None],
-        codes=codes.reshape(rows, -1).astype(np.uint8),
+        tables=tables.levels.astype(np.float32).reshape(-1, spec.num_levels, spec.vector_size),
+        codes=codes.reshape(-1, codes.shape[2]).astype(np.uint8),
         scales=scales.reshape(-1)[:1].astype(np.float32) if one_scale else scales.reshape(-1).astype(np.float32),
-        num_columns=weight.shape[2],
-        rows_per_table=spec.rows_per_table or rows,
+        num_rows=rows,
+        rows_per_table=spec.rows_per_table or spec.code_rows(rows),
         level_type=level_type,
     )
 
@@ -214,7 +222,7 @@ def _integer_levels(levels: Float64Array, codes: IntpArray) -> tuple[Float64Arra
     largest = float(np.abs(levels).max())
     if largest == 0.0:
         return np.zeros_like(levels), 1.0
-    counts = np.bincount(codes.reshape(-1), minlength=levels.shape[1])
+    counts = np.bincount(codes.reshape(-1), minlength=levels.shape[1]).reshape(-1, *(1,) * (levels.ndim - 2))
     best: tuple[float, float] = (np.inf, 1.0)
     for top in range(LEAST_TOP, INT8_MAX + 1):
         step = largest / top
@@ -227,7 +235,7 @@ def _settle(
     weight: Float64Array,
     moments: Float64Array,
     scales: Float64Array,
-    tables: RowTables,
+    tables: LevelTables,
     codes: IntpArray,
     spec: CodebookSpec,
     stored_as: ScaleFormat,
@@ -235,7 +243,7 @@ def _settle(
     """Scales and codes in turns for levels that are rounded: every weight on a level has moved with it."""
     for _ in range(SETTLING_ROUNDS):
         if spec.channel_scales:
-            fitted = fit_scales(weight, moments, scales, _decoded(tables, codes))
+            fitted = fit_scales(weight, moments, scales, _decoded(tables, codes, weight))
             rounded = stored_as.rounded(fitted)
             scales = np.where((rounded > 0.0) & np.isfinite(rounded), rounded, scales)
         codes = descend(weight, moments, scales, tables, codes, max_sweeps=MAX_SWEEPS)
@@ -243,11 +251,10 @@ def _settle(
 
 
 def _error(
-    weight: Float64Array, moments: Float64Array, scales: Float64Array, tables: RowTables, codes: IntpArray
+    weight: Float64Array, moments: Float64Array, scales: Float64Array, tables: LevelTables, codes: IntpArray
 ) -> float:
-    return output_error(weight, moments, _decoded(tables, codes) * scales[:, :, None])
+    return output_error(weight, moments, _decoded(tables, codes, weight) * scales[:, :, None])
 
 
-def _decoded(tables: RowTables, codes: IntpArray) -> Float64Array:
-    flat = codes.reshape(-1, codes.shape[2])
-    return tables.decode(flat).reshape(codes.shape)
+def _decoded(tables: LevelTables, codes: IntpArray, weight: Float64Array) -> Float64Array:
+    return tables.decode(codes.reshape(-1, codes.shape[2])).reshape(weight.shape)

@@ -7,7 +7,7 @@ Guidance", arXiv 2505.07004, section 4): no move can raise the layer's output er
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.tables import RowTables
+from amct_lite.codebook.tables import LevelTables
 
 __all__ = ["descend"]
 
@@ -24,7 +24,7 @@ def descend(
     weight: Float64Array,
     quadratic: Float64Array,
     scales: Float64Array,
-    tables: RowTables,
+    tables: LevelTables,
     codes: IntpArray,
     *,
     max_sweeps: int,
@@ -36,17 +36,18 @@ def descend(
         quadratic: float64 array, shape (groups, K, K), positive definite.
         scales: float64 array, shape (groups, rows).
         tables: The levels of all groups * rows rows.
-        codes: Shape (groups, rows, K), where to start.
+        codes: Where to start, as from `gptq_codes`.
         max_sweeps: Sweeps at most.
 
     Returns:
-        Codes, shape (groups, rows, K); their error is not greater than that of the start.
+        Codes of the same shape; their error is not greater than that of the start.
     """
     groups, rows, size = weight.shape
     codes = codes.copy()
-    quantized = tables.decode(codes.reshape(groups * rows, size)).reshape(weight.shape) * scales[:, :, None]
+    quantized = tables.decode(codes.reshape(-1, size)).reshape(weight.shape) * scales[:, :, None]
     gradient = (weight - quantized) @ quadratic
     diagonal = np.diagonal(quadratic, axis1=1, axis2=2)
+    squares = None if tables.vector_size == 1 else np.square(scales)
     for _ in range(max_sweeps):
         changed = 0
         for start in range(0, size, BLOCK):
@@ -56,9 +57,10 @@ def descend(
             for column in range(start, stop):
                 inner = column - start
                 best = quantized[:, :, column] + gradient[:, :, column] / diagonal[:, None, column]
-                chosen = tables.nearest((best / scales).reshape(-1))
+                importance = None if squares is None else (squares * diagonal[:, column, None]).reshape(-1)
+                chosen = tables.nearest((best / scales).reshape(-1), importance)
                 values = tables.decode(chosen).reshape(groups, rows) * scales
-                chosen = chosen.reshape(groups, rows)
+                chosen = chosen.reshape(codes.shape[:2])
                 changed += int(np.count_nonzero(chosen != codes[:, :, column]))
                 move = quantized[:, :, column] - values
                 codes[:, :, column], quantized[:, :, column], moves[:, :, inner] = chosen, values, move

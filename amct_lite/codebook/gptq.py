@@ -8,7 +8,7 @@ a uniform grid.
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.tables import RowTables
+from amct_lite.codebook.tables import LevelTables
 
 __all__ = ["gptq_codes", "inverse_factor"]
 
@@ -19,7 +19,7 @@ IntpArray = npt.NDArray[np.intp]
 BLOCK = 64
 
 
-def gptq_codes(weight: Float64Array, quadratic: Float64Array, scales: Float64Array, tables: RowTables) -> IntpArray:
+def gptq_codes(weight: Float64Array, quadratic: Float64Array, scales: Float64Array, tables: LevelTables) -> IntpArray:
     """Chooses a code for every weight, column by column, and feeds each column's error to those not yet chosen.
 
     Args:
@@ -29,27 +29,38 @@ def gptq_codes(weight: Float64Array, quadratic: Float64Array, scales: Float64Arr
         tables: The levels of all groups * rows rows.
 
     Returns:
-        Codes, shape (groups, rows, K).
+        Codes, shape (groups, rows, K); of vectors (1, rows of codes, K).
     """
-    groups, rows, size = weight.shape
-    order = np.argsort(-np.diagonal(quadratic, axis1=1, axis2=2), axis=1, kind="stable")
+    size = weight.shape[2]
+    single = tables.vector_size == 1
+    order = _order(np.diagonal(quadratic, axis1=1, axis2=2), alike=not single)
     feedback = inverse_factor(np.take_along_axis(_take_rows(quadratic, order), order[:, None, :], axis=2))
     left = np.take_along_axis(weight, order[:, None, :], axis=2)
-    codes = np.empty(weight.shape, np.intp)
+    columns = []
     for start in range(0, size, BLOCK):
         stop = min(start + BLOCK, size)
-        errors = np.empty((groups, rows, stop - start))
+        errors = np.empty((*scales.shape, stop - start))
         for column in range(start, stop):
-            chosen = tables.nearest((left[:, :, column] / scales).reshape(-1))
-            codes[:, :, column] = chosen.reshape(groups, rows)
-            decoded = tables.decode(chosen).reshape(groups, rows) * scales
+            # |(w - c) / U|**2 is what the columns behind cannot make up for.
+            importance = None if single else np.square(scales / feedback[:, column, column, None]).reshape(-1)
+            chosen = tables.nearest((left[:, :, column] / scales).reshape(-1), importance)
+            columns.append(chosen)
+            decoded = tables.decode(chosen).reshape(scales.shape) * scales
             error = (left[:, :, column] - decoded) / feedback[:, None, column, column]
             errors[:, :, column - start] = error
             left[:, :, column + 1 : stop] -= error[:, :, None] * feedback[:, None, column, column + 1 : stop]
         left[:, :, stop:] -= errors @ feedback[:, start:stop, stop:]
+    codes = np.stack(columns, axis=-1).reshape(len(weight) if single else 1, -1, size)
     chosen_codes = np.empty_like(codes)
-    np.put_along_axis(chosen_codes, np.broadcast_to(order[:, None, :], codes.shape), codes, axis=2)
+    np.put_along_axis(chosen_codes, np.broadcast_to(order[: len(codes), None, :], codes.shape), codes, axis=2)
     return chosen_codes
+
+
+def _order(power: Float64Array, *, alike: bool) -> IntpArray:
+    """Columns of each group by falling power; where vectors may span groups, in the same order in all of them."""
+    if alike and len(power) > 1:
+        power = np.broadcast_to((power / power.max(axis=1, keepdims=True)).sum(axis=0), power.shape)
+    return np.argsort(-power, axis=1, kind="stable")
 
 
 def inverse_factor(quadratic: Float64Array) -> Float64Array:

@@ -1,21 +1,22 @@
 """Closed forms: the levels that are best for given codes, and each row's best scale.
 
 The table half of LNQ (Kim et al. 2025, arXiv 2505.07004, equation 8: ordinary least squares in the levels), for a
-table that several rows share under scales of their own.
+table that several rows share under scales of their own, of single weights or of vectors.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.tables import RowTables
+from amct_lite.codebook.tables import LevelTables
 
 __all__ = ["fit_scales", "fit_tables", "output_error", "output_power"]
 
 Float64Array = npt.NDArray[np.float64]
 IntpArray = npt.NDArray[np.intp]
 
-# float64 values worked on at a time (64 MiB).
-CHUNK_SIZE = 2**23
+# Steps towards the best levels end when one gains less than this share of what all have gained.
+LEAST_STEP = 1e-4
+MAX_STEPS = 64
 
 
 def output_error(weight: Float64Array, quadratic: Float64Array, quantized: Float64Array) -> float:
@@ -62,64 +63,62 @@ def fit_tables(
     weight: Float64Array,
     quadratic: Float64Array,
     scales: Float64Array,
-    tables: RowTables,
+    tables: LevelTables,
     codes: IntpArray,
     *,
     keep_zero: bool,
-) -> tuple[RowTables, IntpArray]:
-    """The levels that minimise the output error for given codes, each table on its own.
+) -> tuple[LevelTables, IntpArray]:
+    """The levels that minimise the output error for given codes.
+
+    By conjugate gradients (Hestenes and Stiefel 1952, "Methods of Conjugate Gradients for Solving Linear Systems",
+    Journal of Research of the National Bureau of Standards 49) from the present levels, scaled by the diagonal: each
+    step costs two passes over the weights, and none can raise the error.
 
     Args:
         weight: float64 array, shape (groups, rows, K).
         quadratic: float64 array, shape (groups, K, K), positive definite.
         scales: float64 array, shape (groups, rows).
         tables: The present levels; one that no weight uses stays.
-        codes: Shape (groups, rows, K).
+        codes: As from `gptq_codes`.
         keep_zero: Whether a level of exactly 0 stays there.
 
     Returns:
-        The new tables, ascending, and the codes for them.
+        The new tables, and the codes for them.
     """
-    levels = tables.levels.copy()
-    table_of_row = tables.table_of_row.reshape(scales.shape)
-    targets = (weight @ quadratic) * scales[:, :, None]
-    for table in range(len(levels)):
-        own = table_of_row == table
-        normal, right = _normal_equations(quadratic, scales, codes, targets, own, levels.shape[1])
-        free = (np.diagonal(normal) > 0.0) & ~(keep_zero & (levels[table] == 0.0))
-        if not free.any():
-            continue
-        system = normal[np.ix_(free, free)]
-        system[np.diag_indices_from(system)] *= 1.0 + 1e-9
-        fixed = normal[np.ix_(free, ~free)] @ levels[table, ~free]
-        levels[table, free] = np.linalg.lstsq(system, right[free] - fixed, rcond=None)[0]
-    order: IntpArray = np.argsort(levels, axis=1, kind="stable")
-    place: IntpArray = np.argsort(order, axis=1)
-    moved: IntpArray = place[table_of_row[:, :, None], codes]
-    return RowTables(np.take_along_axis(levels, order, axis=1), tables.table_of_row), moved
+    flat_codes, levels = codes.reshape(-1, codes.shape[2]), tables.levels
+
+    def sums(products: Float64Array) -> Float64Array:
+        return tables.sums(flat_codes, (products * scales[:, :, None]).reshape(-1, weight.shape[2]))
+
+    def decoded(numbers: Float64Array) -> Float64Array:
+        return tables.decode(flat_codes, numbers).reshape(weight.shape) * scales[:, :, None]
+
+    own = np.broadcast_to(np.diagonal(quadratic, axis1=1, axis2=2)[:, None, :], weight.shape)
+    diagonal = sums(own * scales[:, :, None])
+    free = (diagonal > 0.0) & ~(keep_zero & _zero_levels(levels))
+    inverse = np.divide(1.0, diagonal, where=free, out=np.zeros_like(diagonal))
+    residual = np.where(free, sums((weight - decoded(levels)) @ quadratic), 0.0)
+    direction = scaled = inverse * residual
+    power = float(np.sum(residual * scaled))
+    gained = 0.0
+    for _ in range(MAX_STEPS):
+        moved = sums(decoded(direction) @ quadratic)
+        curvature = float(np.sum(direction * moved))
+        if not curvature > 0.0:
+            break
+        step = power / curvature
+        levels = levels + step * direction
+        gained += step * power
+        if step * power < LEAST_STEP * gained:
+            break
+        residual = residual - step * np.where(free, moved, 0.0)
+        scaled = inverse * residual
+        last, power = power, float(np.sum(residual * scaled))
+        direction = scaled + power / last * direction
+    fitted, moved_codes = tables.with_levels(levels, flat_codes)
+    return fitted, moved_codes.reshape(codes.shape)
 
 
-def _normal_equations(
-    quadratic: Float64Array,
-    scales: Float64Array,
-    codes: IntpArray,
-    targets: Float64Array,
-    own: npt.NDArray[np.bool_],
-    num_levels: int,
-) -> tuple[Float64Array, Float64Array]:
-    """Sum over rows of s**2 P' H P and of s P' H w', where P[j, a] says whether weight j has code a."""
-    normal = np.zeros((num_levels, num_levels))
-    right: Float64Array = np.bincount(codes[own].reshape(-1), targets[own].reshape(-1), num_levels).astype(np.float64)
-    size = codes.shape[2]
-    rows_per_chunk = max(1, CHUNK_SIZE // (size * num_levels))
-    for group in np.flatnonzero(own.any(axis=1)):
-        rows = np.flatnonzero(own[group])
-        for start in range(0, rows.size, rows_per_chunk):
-            chunk = rows[start : start + rows_per_chunk]
-            used = np.zeros((size, chunk.size, num_levels))
-            columns, numbers = np.arange(size)[:, None], np.arange(chunk.size)[None, :]
-            used[columns, numbers, codes[group, chunk].T] = scales[group, chunk]
-            flat = used.reshape(size, -1)
-            product = (quadratic[group] @ flat).reshape(size * chunk.size, num_levels)
-            normal += used.reshape(size * chunk.size, num_levels).T @ product
-    return normal, right
+def _zero_levels(levels: Float64Array) -> npt.NDArray[np.bool_]:
+    zero = levels == 0.0
+    return zero if levels.ndim == 2 else np.broadcast_to(zero.all(axis=2, keepdims=True), levels.shape)

@@ -26,8 +26,8 @@ LEAST_SHARE = 2.0**-20
 # Beyond these a power of two that scales have in common would leave what float32 holds well.
 LEAST_SHARED_SCALE, MOST_SHARED_SCALE = 2.0**-90, 2.0**100
 
-# Scales of so many levels at most are stored as bytes: what these lose, finer levels would not.
-FEW_LEVELS = 16
+# Scales beside so few bits a weight are stored as bytes: what these lose, finer levels would not.
+FEW_BITS = 4
 
 # Above this share of the common power of two a scale is nearer to what the byte 256 would stand for.
 HIGHEST_SHARE = (255.5 / 256.0) ** 4
@@ -79,27 +79,28 @@ FULL_SCALES = ScaleFormat(_FLOAT32)
 """As they are."""
 
 
-def scale_dtype(level_type: LevelType, num_levels: int) -> np.dtype[Any]:
+def scale_dtype(level_type: LevelType, bits: float) -> np.dtype[Any]:
     """The type in which scales of several rows are stored.
 
     Args:
         level_type: How the levels are stored.
-        num_levels: Levels of a table: where they are few, so are the digits that a scale needs.
+        bits: Bits of a code, for each weight that it stands for: where they are few, so are the digits that a scale
+            needs.
     """
     if level_type is LevelType.FLOAT32:
         return _FLOAT32
-    return _UINT8 if num_levels <= FEW_LEVELS else _FLOAT16
+    return _UINT8 if bits <= FEW_BITS else _FLOAT16
 
 
-def scale_format(level_type: LevelType, num_levels: int, scales: npt.NDArray[np.floating]) -> ScaleFormat:
+def scale_format(level_type: LevelType, bits: float, scales: npt.NDArray[np.floating]) -> ScaleFormat:
     """The format for scales beside levels of a type: with a shared exponent where its numbers alone lose digits.
 
     Args:
         level_type: How the levels are stored.
-        num_levels: Levels of a table.
+        bits: Bits of a code, for each weight that it stands for.
         scales: Float array, any shape, positive.
     """
-    dtype, largest = scale_dtype(level_type, num_levels), float(scales.max())
+    dtype, largest = scale_dtype(level_type, bits), float(scales.max())
     if dtype == _FLOAT32 or not LEAST_SHARED_SCALE <= largest <= MOST_SHARED_SCALE:
         return FULL_SCALES
     exponent = math.frexp(largest)[1]

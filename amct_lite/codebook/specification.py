@@ -1,12 +1,29 @@
 """What a codebook shall look like and how much work goes into it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Literal
 
 from amct_lite.codebook.level_type import LevelType
 from amct_lite.codebook.scale_format import scale_dtype
 
-__all__ = ["CodebookSpec", "Refine"]
+__all__ = [
+    "MAX_CODE_BITS",
+    "VECTOR_SIZES",
+    "CodeForm",
+    "CodebookSpec",
+    "Refine",
+    "VectorSize",
+    "vector_level_type",
+]
+
+MAX_CODE_BITS = 8
+
+VectorSize = Literal[1, 2, 4]
+VECTOR_SIZES: tuple[VectorSize, ...] = (1, 2, 4)
+
+# The largest share of the codes' bytes that a table of vectors may take where no error is known to compare.
+LARGEST_TABLE_SHARE = 0.015
 
 
 class Refine(StrEnum):
@@ -23,15 +40,53 @@ class Refine(StrEnum):
         return self in (Refine.GPTQ, Refine.LNQ)
 
 
+def vector_level_type() -> LevelType:
+    """How levels of vectors are best stored: there are so many that their bytes count, and so fine steps suffice."""
+    return LevelType.INT8
+
+
+@dataclass(frozen=True, order=True)
+class CodeForm:
+    """How many bits stand for how many weights.
+
+    Attributes:
+        code_bits: Bits of a code, 1 to 8.
+        vector_size: Weights that it stands for: 1, 2 or 4.
+    """
+
+    code_bits: int
+    vector_size: VectorSize = 1
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of a code, for each weight that it stands for."""
+        return self.code_bits / self.vector_size
+
+    @classmethod
+    def for_weight(cls, bits: int, num_weights: int) -> "CodeForm":
+        """The longest vectors that a weight of that size can have for about the same bytes.
+
+        Args:
+            bits: Bits a weight.
+            num_weights: Weights that share the table.
+        """
+        for size in reversed(VECTOR_SIZES[1:]):
+            table_bytes = size * 2 ** (bits * size) * vector_level_type().size_bytes
+            if bits * size <= MAX_CODE_BITS and table_bytes <= LARGEST_TABLE_SHARE * num_weights * bits / 8:
+                return cls(bits * size, size)
+        return cls(bits)
+
+
 @dataclass(frozen=True)
 class CodebookSpec:
     """The form of a codebook.
 
     Attributes:
         num_levels: Levels of each table, 2 to 256.
-        rows_per_table: Neighbouring output channels that share a table; 0 for one table for all.
+        rows_per_table: Neighbouring rows of codes that share a table (output channels where a code stands for one
+            weight); 0 for one table for all.
         channel_scales: Whether each output channel has a scale of its own.
-        vector_size: Columns that one code stands for: 1, 2 or 4.
+        vector_size: Output channels whose weights of a column one code stands for: 1, 2 or 4.
         reserve_zero: Whether one level is exactly 0.
         level_type: How levels are stored.
         refine: What calibration data is used for.
@@ -50,13 +105,27 @@ class CodebookSpec:
         """Bits of one stored code."""
         return max(1, (self.num_levels - 1).bit_length())
 
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of a code, for each weight that it stands for."""
+        return self.code_bits / self.vector_size
+
+    def with_form(self, form: CodeForm) -> "CodebookSpec":
+        """The same with other codes, and levels stored as suits them."""
+        level_type = self.level_type if form.vector_size == 1 else vector_level_type()
+        return replace(self, num_levels=2**form.code_bits, vector_size=form.vector_size, level_type=level_type)
+
+    def code_rows(self, rows: int) -> int:
+        """Rows of codes for that many output channels."""
+        return -(-rows // self.vector_size)
+
     def num_tables(self, rows: int) -> int:
         """Tables of a weight with that many output channels."""
-        return -(-rows // self.rows_per_table) if self.rows_per_table else 1
+        return -(-self.code_rows(rows) // self.rows_per_table) if self.rows_per_table else 1
 
     def stored_bytes(self, rows: int, columns: int) -> int:
         """Bytes that a weight of that size takes: codes, tables, scales."""
-        codes = -(-rows * -(-columns // self.vector_size) * self.code_bits // 8)
+        codes = -(-self.code_rows(rows) * columns * self.code_bits // 8)
         tables = self.num_tables(rows) * self.num_levels * self.vector_size * self.level_type.size_bytes
-        scales = rows * scale_dtype(self.level_type, self.num_levels).itemsize if self.channel_scales else 4
+        scales = rows * scale_dtype(self.level_type, self.bits_per_weight).itemsize if self.channel_scales else 4
         return codes + tables + scales

@@ -42,15 +42,16 @@ class _Part(NamedTuple):
     value: ir.Value
 
 
-def row_tables(editor: GraphEditor, codebook: Codebook) -> ir.Value:
+def row_tables(editor: GraphEditor, codebook: Codebook) -> list[ir.Value]:
     """Ask for the scaled levels of each row of a codebook with scales of its own for each row.
 
     Args:
         editor: The graph; its `finish` inserts what makes them.
-        codebook: Of single weights, whose rows fill up groups of codes.
+        codebook: One whose rows of codes fill up groups.
 
     Returns:
-        float32, shape (1, group_codes, 1, rows / group_codes, levels): known once the editor has finished.
+        For each component of a vector float32, shape (1, group_codes, 1, rows of codes / group_codes, levels): known
+        once the editor has finished.
     """
     joined: _JoinedTables = editor.at_end("row tables", _JoinedTables)
     return joined.add(codebook)
@@ -62,20 +63,25 @@ class _JoinedTables:
     def __init__(self) -> None:
         self._parts: defaultdict[_Kind, list[_Part]] = defaultdict(list)
 
-    def add(self, codebook: Codebook) -> ir.Value:
-        """The value that one weight's tables will be."""
-        stored_as, bits = codebook.scale_format, codebook.code_bits
-        shape = group_shape(codebook.codes.shape[0], bits)
-        part = _Part(
-            codebook.tables[:, :, 0].astype(codebook.level_type.value),
-            stored_as.exponent,
-            stored_as.stored(codebook.scales).reshape(shape),
-            codebook.table_of_row.reshape(shape[:-1]),
-            ir.Value(),
-        )
+    def add(self, codebook: Codebook) -> list[ir.Value]:
+        """The values that one weight's tables will be, one for each component."""
+        stored_as, bits, size = codebook.scale_format, codebook.code_bits, codebook.vector_size
+        shape = group_shape(len(codebook.codes), bits)
+        # A row that fills up the last component is cut off again.
+        scales = np.pad(stored_as.stored(codebook.scales), (0, -codebook.num_rows % size), mode="edge")
         kind = _Kind(codebook.level_type.value, codebook.num_levels, bits, stored_as.dtype.name)
-        self._parts[kind].append(part)
-        return part.value
+        parts = [
+            _Part(
+                codebook.tables[:, :, component].astype(codebook.level_type.value),
+                stored_as.exponent,
+                own.reshape(shape),
+                codebook.table_of_row.reshape(shape[:-1]),
+                ir.Value(),
+            )
+            for component, own in enumerate(np.split(scales, size))
+        ]
+        self._parts[kind].extend(parts)
+        return [part.value for part in parts]
 
     def __call__(self, editor: GraphEditor) -> None:
         """Insert what makes all tables."""

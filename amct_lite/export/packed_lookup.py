@@ -1,5 +1,6 @@
 """From packed codes and levels to a weight: each code looked up, the rows scaled, the stored weight's shape."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,12 @@ def stored_levels(editor: GraphEditor, codebook: Codebook, name: str) -> ir.Valu
     """Add the levels of all tables as an initializer.
 
     Returns:
-        Of the type that they are stored in, shape (tables, levels), or (tables * levels, vector_size) of vectors.
+        Of the type that they are stored in, shape (tables, levels), or (vector_size, tables * levels) of vectors.
     """
-    shape = codebook.tables.shape[:2] if codebook.vector_size == 1 else (-1, codebook.vector_size)
-    return editor.constant(f"{name}.levels", codebook.tables.astype(codebook.level_type.value).reshape(shape))
+    levels = codebook.tables.astype(codebook.level_type.value)
+    single = codebook.vector_size == 1
+    components = levels[:, :, 0] if single else np.moveaxis(levels, 2, 0).reshape(codebook.vector_size, -1)
+    return editor.constant(f"{name}.levels", components)
 
 
 def placed_weight(
@@ -68,7 +71,7 @@ def placed_weight(
         shape = group_shape(codebook.codes.shape[0], codebook.code_bits)
         numbers = insert_numbers(editor, before, codebook.table_of_row.reshape(shape[:-1]), f"{name}.tables")
         table = editor.insert(before, "Gather", [levels, numbers], f"{name}.tables.levels")
-        return looked_up_in_rows(editor, before, codebook, layout, table, name)
+        return looked_up_in_rows(editor, before, codebook, layout, [table], name)
     # Codes of single weights are packed in the order of the stored weight: the graph need not transpose.
     codes = codebook.codes.reshape(layout.split_shape).transpose(layout.permutation)
     tables = codebook.table_of_row.reshape(layout.row_shape).transpose(layout.permutation)
@@ -93,12 +96,16 @@ def tables_fit_rows(codebook: Codebook, layout: WeightLayout) -> bool:
     That spares the weight a multiplication, and several tables their offsets.
     """
     small = codebook.num_levels <= LARGEST_TABLE * layout.columns
-    single = codebook.vector_size == 1
-    return single and small and layout.keeps_order and fits_rows(codebook.codes.shape[0], codebook.code_bits)
+    return small and layout.keeps_order and fits_rows(len(codebook.codes), codebook.code_bits)
 
 
 def looked_up_in_rows(
-    editor: GraphEditor, before: ir.Node, codebook: Codebook, layout: WeightLayout, table: ir.Value, name: str
+    editor: GraphEditor,
+    before: ir.Node,
+    codebook: Codebook,
+    layout: WeightLayout,
+    tables: Sequence[ir.Value],
+    name: str,
 ) -> ir.Value:
     """Insert packed codes and what makes the stored weight of them and of a table for each row.
 
@@ -107,15 +114,35 @@ def looked_up_in_rows(
         before: Where the operators go.
         codebook: The weight, rows as in `layout`, for which `tables_fit_rows`.
         layout: How the stored weight is laid out.
-        table: Shape (1, group_codes, 1, rows / group_codes, levels).
+        tables: For each component of a vector, shape (1, group_codes, 1, rows of codes / group_codes, levels).
         name: Begins the names of what is added.
 
     Returns:
-        Of the table's type and of the stored weight's shape.
+        Of the tables' type and of the stored weight's shape.
     """
     index = insert_codes(editor, before, codebook.codes, codebook.code_bits, name, columns=layout.columns)
-    value = editor.insert(before, "GatherElements", [table, index], f"{name}.values", {"axis": LOOKUP_AXIS})
+    value = _components(editor, before, tables, index, f"{name}.values")
+    value = _without_filler_rows(editor, before, value, codebook, f"{name}.unpadded")
     return with_shape(editor, before, value, layout.weight_shape, name)
+
+
+def _components(
+    editor: GraphEditor, before: ir.Node, tables: Sequence[ir.Value], index: ir.Value, name: str
+) -> ir.Value:
+    """Each code looked up in each of the tables: block after block."""
+    blocks = [editor.insert(before, "GatherElements", [table, index], name, {"axis": LOOKUP_AXIS}) for table in tables]
+    return blocks[0] if len(blocks) == 1 else editor.insert(before, "Concat", blocks, f"{name}.all", {"axis": 0})
+
+
+def _without_filler_rows(
+    editor: GraphEditor, before: ir.Node, value: ir.Value, codebook: Codebook, name: str
+) -> ir.Value:
+    """The rows of the matrix, of any shape where these are all."""
+    rows = codebook.vector_size * len(codebook.codes)
+    if rows == codebook.num_rows:
+        return value
+    value = with_shape(editor, before, value, (rows, codebook.num_columns), f"{name}.rows")
+    return take_first(editor, before, value, codebook.num_rows, 0, name)
 
 
 def _looked_up(
@@ -145,13 +172,16 @@ def _placed_vectors(
     scales: npt.NDArray[Any] | None,
     name: str,
 ) -> ir.Value:
-    """The same for codes that stand for neighbouring columns: unpacked as rows, then transposed where need be."""
-    codes, columns = codebook.codes, codebook.codes.shape[1] * codebook.vector_size
-    index = _index(editor, before, codebook, codes, codebook.table_of_row[:, None], name)
-    value = editor.insert(before, "Gather", [levels, index], f"{name}.values")
-    if columns > codebook.num_columns:
-        value = with_shape(editor, before, value, (codes.shape[0], columns), f"{name}.padded")
-        value = take_first(editor, before, value, codebook.num_columns, 1, f"{name}.unpadded")
+    """The same for codes that stand for several rows: unpacked as rows, then transposed where need be."""
+    index = _index(editor, before, codebook, codebook.codes, codebook.table_of_row[:, None], name)
+    # One long row of codes, and each component's levels as a row to look them up in.
+    index = with_shape(editor, before, index, (1, 1, 1, 1, codebook.codes.size), f"{name}.index")
+    size = codebook.vector_size
+    levels = with_shape(editor, before, levels, (size, 1, 1, 1, codebook.tables.size // size), f"{name}.levels")
+    tables = [ir.Value() for _ in range(size)]
+    editor.split(before, levels, editor.constant(f"{name}.ones", np.ones(size, np.int64)), tables, f"{name}.split", 0)
+    value = _components(editor, before, tables, index, f"{name}.values")
+    value = _without_filler_rows(editor, before, value, codebook, f"{name}.unpadded")
     if scales is not None:
         value = _scaled(editor, before, value, layout.split_shape, scales.reshape(layout.row_shape), name)
     if not layout.keeps_order:

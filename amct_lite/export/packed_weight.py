@@ -6,7 +6,6 @@ ONNX Runtime folds these operators when it loads a model: the file is small, and
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from amct_lite.codebook.codebook import Codebook
@@ -46,8 +45,7 @@ def packed_weight(
     """
     _check(codebook, layout)
     if codebook.scales.size > 1 and tables_fit_rows(codebook, layout):
-        table = row_tables(editor, codebook)
-        return looked_up_in_rows(editor, before, codebook, layout, table, name)
+        return looked_up_in_rows(editor, before, codebook, layout, row_tables(editor, codebook), name)
     levels = stored_levels(editor, codebook, name)
     if codebook.level_type is not LevelType.FLOAT32:
         levels = editor.insert(before, "Cast", [levels], f"{name}.levels.float", {"to": _FLOAT})
@@ -91,8 +89,8 @@ def int8_weight(editor: GraphEditor, before: ir.Node, codebook: Codebook, layout
             layer=layout.layer,
             remedy="Give the layer one scale, or store it packed.",
         )
-    if codebook.code_bits == 8:
-        values = editor.constant(f"{name}.values", layout.from_rows(_int8_rows(codebook)))
+    if codebook.code_bits == 8 * codebook.vector_size:
+        values = editor.constant(f"{name}.values", layout.from_rows(codebook.levels_of_weights().astype(np.int8)))
     else:
         levels = stored_levels(editor, codebook, name)
         values = placed_weight(editor, before, codebook, layout, levels, None, f"{name}.values")
@@ -126,21 +124,9 @@ def dense_weight(
 
 
 def _check(codebook: Codebook, layout: WeightLayout) -> None:
-    found = (codebook.codes.shape[0], codebook.num_columns)
+    found = (codebook.num_rows, codebook.num_columns)
     if found != (layout.rows, layout.columns):
         raise ExportError(
             f"The codebook has {found[0]} rows and {found[1]} columns, the layer {layout.rows} and {layout.columns}.",
             layer=layout.layer,
         )
-
-
-def _int8_rows(codebook: Codebook) -> npt.NDArray[np.int8]:
-    unscaled = Codebook(
-        codebook.tables,
-        codebook.codes,
-        np.ones(1, np.float32),
-        codebook.num_columns,
-        codebook.rows_per_table,
-        codebook.level_type,
-    )
-    return unscaled.decode().astype(np.int8)

@@ -125,7 +125,7 @@ def _packable(layer: QuantizedLayer) -> Codebook | None:
         tables=levels.astype(np.float32).reshape(1, -1, 1),
         codes=np.searchsorted(levels, rows).astype(np.uint8),
         scales=layer.scale_w,
-        num_columns=rows.shape[1],
+        num_rows=rows.shape[0],
         rows_per_table=rows.shape[0],
         level_type=LevelType.INT8,
     )

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from amct_lite.codebook.level_type import LevelType
-from amct_lite.codebook.specification import CodebookSpec, Refine
+from amct_lite.codebook.specification import CodebookSpec, Refine, VectorSize, vector_level_type
 from amct_lite.files.strict_model import StrictModel
 
 __all__ = ["CodebookParams"]
@@ -25,26 +25,24 @@ class CodebookParams(StrictModel):
     channels_per_table: int = Field(
         default=0, ge=0, description="Neighbouring output channels that share a table; 0: one table for the layer."
     )
-    vector_size: Literal[1, 2, 4] = Field(default=1, description="Neighbouring weights that one index stands for.")
+    vector_size: VectorSize = Field(default=1, description="Output channels whose weights one index stands for.")
     reserve_zero: bool = Field(default=False, description="Whether one level is exactly 0.")
     level_type: LevelType | None = Field(
         default=None,
         strict=False,
         description="How levels are stored; by default int8 where the input is quantized, so that integer kernels"
-        " run, else float16, or float32 where that cannot hold them.",
+        " run, and for vectors, else float16, or float32 where that cannot hold them.",
     )
     refine: Refine | None = Field(
         default=None,
         strict=False,
-        description="What calibration data is used for; by default lnq, or gptq for vectors.",
+        description="What calibration data is used for; by default lnq.",
     )
 
     @model_validator(mode="after")
     def _steps_fit_the_bits(self) -> "CodebookParams":
         if self.num_steps is not None and "num_bits" in self.model_fields_set and self.num_steps > 2**self.num_bits:
             raise ValueError(f"num_steps must be at most 2**num_bits = {2**self.num_bits}")
-        if self.vector_size > 1 and self.refine is Refine.LNQ:
-            raise ValueError("refine must be none, bias or gptq where vector_size is not 1")
         return self
 
     @property
@@ -58,14 +56,15 @@ class CodebookParams(StrictModel):
         Args:
             quantized_input: Whether the layer's input is quantized.
         """
-        shared = self.channels_per_table != 1 and self.vector_size == 1
-        integers = quantized_input and self.level_type is None
+        shared = self.channels_per_table != 1 or self.vector_size > 1
+        vectors = vector_level_type() if self.vector_size > 1 else LevelType.FLOAT16
+        default = LevelType.INT8 if quantized_input else vectors
         return CodebookSpec(
             num_levels=self.num_levels,
             rows_per_table=self.channels_per_table,
             channel_scales=shared if self.channel_wise is None else self.channel_wise,
             vector_size=self.vector_size,
             reserve_zero=self.reserve_zero,
-            level_type=LevelType.INT8 if integers else self.level_type or LevelType.FLOAT16,
-            refine=self.refine or (Refine.LNQ if self.vector_size == 1 else Refine.GPTQ),
+            level_type=self.level_type or default,
+            refine=self.refine or Refine.LNQ,
         )

@@ -9,6 +9,7 @@ themselves find all they need here.
 
 import base64
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ def codebooks_json(weights: Mapping[str, CalibratedWeight]) -> str:
         ...     tables=np.array([[[-1.0], [2.0]]], np.float32),
         ...     codes=np.array([[0, 1, 1]], np.uint8),
         ...     scales=np.array([0.5], np.float32),
-        ...     num_columns=3,
+        ...     num_rows=1,
         ...     rows_per_table=1,
         ... )
         >>> document = json.loads(codebooks_json({"fc": CalibratedWeight(book)}))
@@ -154,7 +155,7 @@ def _head(name: str, layer: CalibratedWeight) -> dict[str, Any]:
         {}
         if book is None
         else {
-            "rows": book.codes.shape[0],
+            "rows": book.num_rows,
             "num_columns": book.num_columns,
             "num_tables": book.tables.shape[0],
             "num_levels": book.num_levels,
@@ -174,12 +175,12 @@ def _from_parts(head: Mapping[str, Any], parts: Mapping[str, npt.NDArray[Any] | 
     levels, codes, scales, weight, bias = (parts[part] for part in _PART_NAMES)
     if levels is None or codes is None or scales is None:
         return CalibratedWeight(weight=weight, bias=bias)
-    rows, vectors = head["rows"], -(-head["num_columns"] // head["vector_size"])
+    shape = -(-head["rows"] // head["vector_size"]), head["num_columns"]
     codebook = Codebook(
         tables=levels.astype(np.float32).reshape(head["num_tables"], head["num_levels"], head["vector_size"]),
-        codes=unpack_codes(codes, head["code_bits"], rows * vectors).reshape(rows, vectors),
+        codes=unpack_codes(codes, head["code_bits"], math.prod(shape)).reshape(shape),
         scales=ScaleFormat(scales.dtype, head["scale_exponent"]).loaded(scales).astype(np.float32),
-        num_columns=head["num_columns"],
+        num_rows=head["rows"],
         rows_per_table=head["rows_per_table"],
         level_type=LevelType(head["level_type"]),
     )

@@ -21,7 +21,7 @@ def learned_layer(codebook: Codebook | None, reason: str, inputs: InputQuantizer
         inputs: The grid of its input; None where that stays float.
     """
     if codebook is not None:
-        taken, plain = codebook.stored_bytes + CODEBOOK_OVERHEAD_BYTES, 4 * codebook.codes.size
+        taken, plain = codebook.stored_bytes + CODEBOOK_OVERHEAD_BYTES, 4 * codebook.num_rows * codebook.num_columns
         if taken >= plain:
             reason = f"its codebook with all that decodes it takes {taken} bytes, the float weight {plain}"
             codebook = None

@@ -215,7 +215,7 @@ def _codebook(integers: Any, scales: Any, bits: int) -> Codebook:
         tables=np.arange(-steps, steps + 1, 2, dtype=np.float32).reshape(1, -1, 1),
         codes=((integers.astype(np.int16) + steps) // 2).astype(np.uint8),
         scales=scales,
-        num_columns=integers.shape[1],
+        num_rows=len(integers),
         rows_per_table=len(integers),
         level_type=LevelType.INT8,
     )

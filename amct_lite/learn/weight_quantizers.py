@@ -66,7 +66,7 @@ class LevelQuantizer(Quantizer):
             tables=np.ascontiguousarray(tables.numpy()[:, :, None], np.float32),
             codes=np.ascontiguousarray(flat.reshape(layout.rows, layout.columns), np.uint8),
             scales=np.ones(1, np.float32),
-            num_columns=layout.columns,
+            num_rows=layout.rows,
             rows_per_table=rows_per_table,
             level_type=self.level_type,
         )

@@ -173,15 +173,12 @@ def _with_integers(model: Model, quantized: QuantizedLayer, record: LayerRecord)
 def _with_codebook(model: Model, quantized: QuantizedLayer, record: LayerRecord, codebook: Codebook) -> QuantizedLayer:
     layer = quantized.layer
     layout = weight_layout(layer)
-    channels = layout.rows
-    if (codebook.codes.shape[0], codebook.num_columns) != (channels, layout.columns):
+    if (codebook.num_rows, codebook.num_columns) != (layout.rows, layout.columns):
         raise _of_another_weight("codebook", layer)
     quantized = replace(quantized, codebook=codebook, float_bias=_fitted_bias(layer, record))
     if codebook.level_type is not LevelType.INT8:
         return quantized
-    table = np.arange(channels) // codebook.rows_per_table
-    levels = codebook.tables[table[:, None], codebook.codes].reshape(channels, -1)[:, : codebook.num_columns]
-    weight = np.ascontiguousarray(layout.from_rows(levels.astype(np.int8)))
+    weight = np.ascontiguousarray(layout.from_rows(codebook.levels_of_weights().astype(np.int8)))
     quantized = replace(quantized, weight=weight, scale_w=codebook.scales)
     if record.scale_d is None:
         return quantized

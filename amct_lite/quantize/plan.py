@@ -117,7 +117,11 @@ def _plan_codebook(
         )
     quantized_input = not isinstance(wanted.activation_quant_params, FloatActivationParams)
     spec = params.specification(quantized_input=quantized_input)
-    if spec.level_type is LevelType.INT8 and spec.channel_scales and not target.allows_channel_wise(layer):
+    whole_numbers = spec.level_type is LevelType.INT8 and spec.channel_scales
+    if whole_numbers and not quantized_input and params.level_type is None and not target.allows_channel_wise(layer):
+        # Nobody asked for whole numbers; scales are worth more.
+        spec = replace(spec, level_type=LevelType.FLOAT16)
+    elif whole_numbers and not target.allows_channel_wise(layer):
         if params.channel_wise:
             raise ConfigError(
                 f"The channel_wise must be False for layer type {layer.op_type} with levels of type int8 here.",

@@ -243,7 +243,7 @@ def _describe(plan: LayerPlan) -> str:
     if isinstance(weights, CodebookParams) and plan.codebook is not None:
         spec = plan.codebook
         vectors = f" of {spec.vector_size}" if spec.vector_size > 1 else ""
-        tables = f", a table per {spec.rows_per_table} channels" if spec.rows_per_table else ""
+        tables = f", a table per {spec.rows_per_table * spec.vector_size} channels" if spec.rows_per_table else ""
         return f"weight codebook {spec.num_levels} levels{vectors}{tables}, refine {spec.refine}, {activation}"
     kind = f"NUQ {weights.num_steps} levels" if isinstance(weights, NuqParams) else f"int{weights.num_bits}"
     return f"weight {kind}{' per channel' if plan.channel_wise else ''}, {activation}"

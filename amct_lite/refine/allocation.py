@@ -19,7 +19,7 @@ from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.least_squares import output_error, output_power
 from amct_lite.codebook.second_moments import SecondMoments, damped
-from amct_lite.codebook.specification import CodebookSpec, Refine
+from amct_lite.codebook.specification import MAX_CODE_BITS, VECTOR_SIZES, CodebookSpec, CodeForm, Refine
 from amct_lite.graph.model import Model
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.weight_rows import from_rows, to_rows
@@ -34,8 +34,11 @@ __all__ = ["BitOption", "allocate_bits", "bit_options"]
 
 Progress = Callable[[int, int], None]
 
-MAX_BITS = 8
+# How much wider than the narrowest codes those are that are tried, in bits a weight.
 WIDER = 3
+
+# Tables of vectors with more levels than that take more bytes than they save.
+LEAST_CODES_PER_LEVEL = 16
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,12 @@ class BitOption:
     """One way to store one weight.
 
     Attributes:
-        num_bits: Bits of a code.
+        form: Bits of a code, and how many weights it stands for.
         size_bytes: Codes, tables and scales.
         cost: Predicted squared change of the network's output, relative to its size.
     """
 
-    num_bits: int
+    form: CodeForm
     size_bytes: int
     cost: float
 
@@ -89,19 +92,20 @@ def bit_options(
         stream.advance(layer.name)
         moments = _moments(model, layer, stream)
         candidates = [
-            (bits, *_candidate(model, layer, replace(spec, num_levels=2**bits), moments))
-            for bits in range(least_bits, min(MAX_BITS, least_bits + WIDER) + 1)
+            (form, *_candidate(model, layer, spec.with_form(form), moments))
+            for form in _forms(least_bits, layer.num_weights)
         ]
         _, narrow, narrow_error = candidates[0]
         moved = change.of_weight(name, np.ascontiguousarray(from_rows(narrow.decode(), layer)))
         factor = math.sqrt(moved / narrow_error) if narrow_error > 0.0 else 0.0
-        found[name] = [BitOption(bits, codebook.stored_bytes, factor * error) for bits, codebook, error in candidates]
+        options = [BitOption(form, codebook.stored_bytes, factor * error) for form, codebook, error in candidates]
+        found[name] = sorted(options, key=lambda option: (option.size_bytes, option.cost))
         if progress is not None:
             progress(number + 1, len(by_weight))
     return found
 
 
-def allocate_bits(options: Mapping[str, Sequence[BitOption]], max_bytes: int) -> dict[str, int]:
+def allocate_bits(options: Mapping[str, Sequence[BitOption]], max_bytes: int) -> dict[str, CodeForm]:
     """Choose a width for each weight: the least sum of costs within the bytes.
 
     Widths are raised one weight at a time by the largest fall of cost per byte, along the lower convex hull of each
@@ -113,14 +117,14 @@ def allocate_bits(options: Mapping[str, Sequence[BitOption]], max_bytes: int) ->
         max_bytes: How many bytes all weights may take; each takes its narrowest width at least.
 
     Returns:
-        Name of the weight -> bits of its codes.
+        Name of the weight -> its codes.
 
     Example:
         >>> options = {
-        ...     "a": [BitOption(2, 100, 9.0), BitOption(3, 150, 1.0)],
-        ...     "b": [BitOption(2, 100, 2.0), BitOption(3, 150, 1.0)],
+        ...     "a": [BitOption(CodeForm(2), 100, 9.0), BitOption(CodeForm(3), 150, 1.0)],
+        ...     "b": [BitOption(CodeForm(2), 100, 2.0), BitOption(CodeForm(3), 150, 1.0)],
         ... }
-        >>> allocate_bits(options, 250)
+        >>> {name: form.code_bits for name, form in allocate_bits(options, 250).items()}
         {'a': 3, 'b': 2}
     """
     chosen = dict.fromkeys(options, 0)
@@ -140,7 +144,7 @@ def allocate_bits(options: Mapping[str, Sequence[BitOption]], max_bytes: int) ->
         chosen[name] = index
         if whole:
             _push_best_step(steps, ways, name, index)
-    return {name: options[name][index].num_bits for name, index in chosen.items()}
+    return {name: options[name][index].form for name, index in chosen.items()}
 
 
 def _push_best_step(steps: list[tuple[float, str, int]], ways: Sequence[BitOption], name: str, index: int) -> None:
@@ -153,6 +157,16 @@ def _push_best_step(steps: list[tuple[float, str, int]], ways: Sequence[BitOptio
     ]
     if gains:
         heapq.heappush(steps, min(gains))
+
+
+def _forms(least_bits: int, num_weights: int) -> list[CodeForm]:
+    """Codes to try, single ones first, the narrowest of them at the head; tables of vectors must not be most of it."""
+    widest = min(MAX_CODE_BITS, least_bits + WIDER)
+    forms = [CodeForm(bits) for bits in range(least_bits, widest + 1)]
+    for size in VECTOR_SIZES[1:]:
+        wide_enough = range(least_bits * size, min(widest * size, MAX_CODE_BITS) + 1)
+        forms += [CodeForm(bits, size) for bits in wide_enough if size * 2**bits * LEAST_CODES_PER_LEVEL <= num_weights]
+    return forms
 
 
 def _candidate(model: Model, layer: Layer, spec: CodebookSpec, moments: SecondMoments) -> tuple[Codebook, float]:

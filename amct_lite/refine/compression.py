@@ -1,11 +1,11 @@
 """From a float model to codebooks in one step: config, widths, calibration."""
 
 from collections.abc import Callable, Iterable, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amct_lite.codebook.specification import Refine
+from amct_lite.codebook.specification import CodeForm, Refine
 from amct_lite.errors import ConfigError, ParameterError
 from amct_lite.export.save import Saved, save_quantized
 from amct_lite.files.config import CodebookParams, FloatActivationParams, IfmrParams, LayerConfig, QuantConfig
@@ -20,7 +20,7 @@ from amct_lite.quantize.weight_rows import weight_layout
 from amct_lite.refine.allocation import allocate_bits, bit_options
 from amct_lite.refine.calibration import find_records
 from amct_lite.refine.samples import MAX_SAMPLES, SampleKeeper
-from amct_lite.types import Technique
+from amct_lite.types import Layer, Technique
 
 __all__ = ["Compressed", "compress_model"]
 
@@ -86,14 +86,16 @@ def compress_model(
     whole_bits = int(bits) if float(bits).is_integer() else None
     names = [layer.name for layer in model.layers if target.refusal(layer, Technique.CODEBOOK) is None and layer.weight]
     _check_names(skip_layers, model)
-    start = {name: whole_bits or MAX_BITS for name in names if name not in skip_layers}
+    start = {
+        name: _form(model.layer(name), whole_bits or MAX_BITS, chosen) for name in names if name not in skip_layers
+    }
     if not start:
         raise ConfigError("No layer of the model can become a codebook.", remedy="`amct-lite inspect` shows why.")
     config = _config(start, chosen, activation_bits, len(held or ()) or 1)
     plans = make_plan(model.layers, config, target)
     if whole_bits is None:
-        widths = _widths(model, plans, bits, held, progress, sess_options)
-        config = _config({**start, **widths}, chosen, activation_bits, len(held or ()) or 1)
+        forms = _forms(model, plans, bits, held, progress, sess_options)
+        config = _config({**start, **forms}, chosen, activation_bits, len(held or ()) or 1)
         plans = make_plan(model.layers, config, target)
     graph = PlannedGraph(model, config, target, plans, config_file=None)
 
@@ -152,27 +154,34 @@ def _held(batches: Iterable[Any], *, whole: bool) -> list[Any]:
     return held
 
 
-def _config(widths: dict[str, int], refine: Refine, activation_bits: int | None, batch_num: int) -> QuantConfig:
+def _form(layer: Layer, bits: int, refine: Refine) -> CodeForm:
+    """Codes of so many bits a weight; k-means alone, without data, would take longer than all the rest."""
+    return CodeForm.for_weight(bits, layer.num_weights) if refine.uses_moments else CodeForm(bits)
+
+
+def _config(forms: dict[str, CodeForm], refine: Refine, activation_bits: int | None, batch_num: int) -> QuantConfig:
     activation = IfmrParams() if activation_bits == 8 else FloatActivationParams(act_algo="none")
     layers = {
         name: LayerConfig(
             activation_quant_params=activation,
-            weight_quant_params=CodebookParams(wts_algo="codebook_quantize", num_bits=width, refine=refine),
+            weight_quant_params=CodebookParams(
+                wts_algo="codebook_quantize", num_bits=form.code_bits, vector_size=form.vector_size, refine=refine
+            ),
         )
-        for name, width in widths.items()
+        for name, form in forms.items()
     }
     return QuantConfig.model_validate({"target": "onnxruntime", "batch_num": batch_num, **layers})
 
 
-def _widths(
+def _forms(
     model: Model,
     plans: Sequence[LayerPlan],
     bits: float,
     held: list[Any] | None,
     progress: Progress | None,
     sess_options: Any,
-) -> dict[str, int]:
-    """Layer name -> bits of its codes, so that all codes, tables and scales take `bits` a weight on average."""
+) -> dict[str, CodeForm]:
+    """Layer name -> its codes, so that all codes, tables and scales take `bits` a weight on average."""
     assert held is not None
     keeper = SampleKeeper.of_model(model.ir, sess_options=sess_options)
     for _ in keeper.watch(held, len(held)):
@@ -199,7 +208,7 @@ def _widest_even_bits(plans: Sequence[LayerPlan], max_bytes: int) -> int:
         for plan in by_weight.values():
             if plan.codebook is not None:
                 layout = weight_layout(plan.layer)
-                total += replace(plan.codebook, num_levels=2**width).stored_bytes(layout.rows, layout.columns)
+                total += plan.codebook.with_form(CodeForm(width)).stored_bytes(layout.rows, layout.columns)
         return total
 
     fitting = [width for width in range(MIN_BITS, MAX_BITS + 1) if size_bytes(width) <= max_bytes]

@@ -55,7 +55,7 @@ def parts(**changes):
         "tables": np.array([[[-1.0], [2.0]]], np.float32),
         "codes": np.array([[0, 1, 1], [1, 0, 0]], np.uint8),
         "scales": np.ones(2, np.float32),
-        "num_columns": 3,
+        "num_rows": 2,
         "rows_per_table": 2,
         "level_type": LevelType.FLOAT32,
     }
@@ -69,7 +69,7 @@ def parts(**changes):
         {"tables": np.zeros((1, 0, 1), np.float32)},
         {"tables": np.zeros((2, 2, 1), np.float32)},
         {"tables": np.zeros((1, 2, 2), np.float32)},
-        {"num_columns": 4},
+        {"num_rows": 3},
         {"rows_per_table": 1},
         {"scales": np.ones(3, np.float32)},
         {"scales": np.ones((2, 1), np.float32)},
@@ -83,15 +83,15 @@ def test_a_codebook_refuses_parts_that_do_not_fit(wrong):
         Codebook(**parts(**wrong))
 
 
-def test_a_codebook_of_vectors_cuts_the_columns_that_fill_up():
+def test_a_codebook_of_vectors_cuts_the_rows_that_fill_up():
     book = Codebook(
         tables=np.array([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]], np.float32),
         codes=np.array([[0, 1], [1, 0]], np.uint8),
-        scales=np.array([1.0, 10.0], np.float32),
-        num_columns=3,
+        scales=np.array([1.0, 10.0, 100.0], np.float32),
+        num_rows=3,
         rows_per_table=1,
     )
-    assert book.decode().tolist() == [[1.0, 2.0, 3.0], [70.0, 80.0, 50.0]]
+    assert book.decode().tolist() == [[1.0, 3.0], [70.0, 50.0], [200.0, 400.0]]
 
 
 @given(st.lists(st.integers(-40, 40), min_size=1, max_size=6, unique=True), st.lists(st.integers(-90, 90), min_size=1))
@@ -175,16 +175,17 @@ def test_scales_and_tables_are_those_of_least_squares_on_the_design_matrix(sizes
         assert fitted[group, row] == pytest.approx(expected if expected > 0 else scales[group, row], rel=1e-9)
     new_tables, new_codes = fit_tables(weight, moments, scales, tables, codes, keep_zero=False)
     assert (np.diff(new_tables.levels, axis=1) >= 0).all()
-    new_values = decoded(scales, new_tables, new_codes)
+    before, found = (
+        output_error(weight, moments, decoded(scales, *way)) for way in ((tables, codes), (new_tables, new_codes))
+    )
+    best = 0.0
     table_of_row = tables.table_of_row.reshape(scales.shape)
     for table in range(len(tables.levels)):
         own = list(zip(*np.nonzero(table_of_row == table), strict=True))
-        one_hot = [np.eye(sizes[3])[codes[g, r]] * scales[g, r] for g, r in own]
-        design = np.vstack([roots[g] @ used for (g, _), used in zip(own, one_hot, strict=True)])
+        design = np.vstack([roots[g] @ (np.eye(sizes[3])[codes[g, r]] * scales[g, r]) for g, r in own])
         wanted = np.concatenate([roots[g] @ weight[g, r] for g, r in own])
-        levels = np.linalg.lstsq(design, wanted, rcond=None)[0]
-        for (group, row), used in zip(own, one_hot, strict=True):
-            assert np.allclose(new_values[group, row], used @ levels, rtol=1e-5, atol=1e-6)
+        best += np.sum(np.square(wanted - design @ np.linalg.lstsq(design, wanted, rcond=None)[0]))
+    assert best * (1 - 1e-9) <= found <= best + 1e-3 * (before - best)
 
 
 @settings(max_examples=25, deadline=None)
@@ -203,7 +204,7 @@ def test_no_small_move_of_fitted_scales_or_levels_lowers_the_error(seed):
     error = output_error(weight, moments, decoded(scales, new_tables, new_codes))
     levels = new_tables.levels + 0.01 * rng.normal(size=new_tables.levels.shape)
     other = RowTables(levels, new_tables.table_of_row)
-    assert output_error(weight, moments, decoded(scales, other, new_codes)) >= error * (1 - 1e-9)
+    assert output_error(weight, moments, decoded(scales, other, new_codes)) >= error * (1 - 1e-3)
 
 
 def test_a_level_of_zero_stays_and_one_without_weights_stays():

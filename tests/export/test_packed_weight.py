@@ -50,12 +50,13 @@ def codebook_of(
     layout, *, num_levels=16, num_tables=1, vector_size=1, level_type=LevelType.FLOAT32, scales="rows", seed=0
 ):
     rng = np.random.default_rng(seed)
-    rows_per_table = -(-layout.rows // num_tables)
-    shape = (-(-layout.rows // rows_per_table), num_levels, vector_size)
+    code_rows = -(-layout.rows // vector_size)
+    rows_per_table = -(-code_rows // num_tables)
+    shape = (-(-code_rows // rows_per_table), num_levels, vector_size)
     tables = rng.normal(size=shape).astype(level_type.value if level_type is not LevelType.INT8 else "float32")
     if level_type is LevelType.INT8:
         tables = rng.integers(-128, 128, shape)
-    codes = rng.integers(0, num_levels, (layout.rows, -(-layout.columns // vector_size))).astype(np.uint8)
+    codes = rng.integers(0, num_levels, (code_rows, layout.columns)).astype(np.uint8)
     of_scales = {
         "rows": rng.uniform(0.5, 2, layout.rows),
         "bytes": scale_table()[rng.integers(1, 256, layout.rows)] * 2.0**-7,
@@ -67,7 +68,7 @@ def codebook_of(
         tables.astype(np.float32),
         codes,
         of_scales[scales].astype(np.float32),
-        layout.columns,
+        layout.rows,
         rows_per_table,
         level_type,
     )

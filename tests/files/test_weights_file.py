@@ -20,12 +20,12 @@ def books():
     for level_type in LevelType:
         for vector_size in (1, 4):
             tables = rng.integers(-100, 100, (2, 7, vector_size)).astype(np.float32)
-            codes = rng.integers(0, 7, (5, -(-11 // vector_size))).astype(np.uint8)
+            codes = rng.integers(0, 7, (-(-5 // vector_size), 11)).astype(np.uint8)
             random = rng.random(5 if vector_size == 1 else 1)
-            scales = scale_format(level_type, 7, random).rounded(random).astype(np.float32)
+            scales = scale_format(level_type, 3, random).rounded(random).astype(np.float32)
             bias = rng.random(5).astype(np.float32) if vector_size == 1 else None
             found[f"{level_type}/{vector_size}"] = CalibratedWeight(
-                Codebook(tables, codes, scales, 11, 3, level_type), bias=bias
+                Codebook(tables, codes, scales, 5, len(codes) - 1, level_type), bias=bias
             )
     found["fitted"] = CalibratedWeight(weight=rng.random((5, 3, 1, 1)).astype(np.float32))
     return found

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from amct_lite.codebook.specification import CodeForm
 from amct_lite.refine.allocation import BitOption, allocate_bits
 
 COSTS = st.lists(st.integers(0, 400), min_size=2, max_size=4)
@@ -28,13 +29,14 @@ def option_sets(draw, convex):
         else:
             sizes = np.cumsum(draw(SIZES)).tolist()[: len(costs)]
         found[f"w{number}"] = [
-            BitOption(bits, size, float(cost)) for bits, (size, cost) in enumerate(zip(sizes, costs, strict=True), 2)
+            BitOption(CodeForm(bits), size, float(cost))
+            for bits, (size, cost) in enumerate(zip(sizes, costs, strict=True), 2)
         ]
     return found
 
 
 def totals(options, chosen):
-    picked = [next(way for way in ways if way.num_bits == chosen[name]) for name, ways in options.items()]
+    picked = [next(way for way in ways if way.form == chosen[name]) for name, ways in options.items()]
     return sum(way.size_bytes for way in picked), sum(way.cost for way in picked)
 
 
@@ -55,18 +57,18 @@ def test_the_choice_fits_and_nothing_that_fits_and_lowers_the_cost_is_left_out(o
     size, cost = totals(options, chosen)
     assert size <= max_bytes
     assert cost >= brute_force(options, max_bytes)
-    assert cost <= totals(options, {name: ways[0].num_bits for name, ways in options.items()})[1]
+    assert cost <= totals(options, {name: ways[0].form for name, ways in options.items()})[1]
     for name, ways in options.items():
         for way in ways:
-            other_size, other_cost = totals(options, {**chosen, name: way.num_bits})
-            assert other_size > max_bytes or other_cost >= cost or way.num_bits < chosen[name]
+            other_size, other_cost = totals(options, {**chosen, name: way.form})
+            assert other_size > max_bytes or other_cost >= cost or way.form < chosen[name]
 
 
 @settings(max_examples=200, deadline=None)
 @given(option_sets(convex=True))
 def test_along_the_hull_no_choice_is_better_than_the_greedy_one(options):
     """At every size that the greedy way passes without skipping a step it is the best of all."""
-    widths = {name: ways[0].num_bits for name, ways in options.items()}
+    widths = {name: ways[0].form for name, ways in options.items()}
     steps = sorted(
         ((before.cost - after.cost) / (after.size_bytes - before.size_bytes), name)
         for name, ways in options.items()
@@ -74,7 +76,7 @@ def test_along_the_hull_no_choice_is_better_than_the_greedy_one(options):
     )
     assume(len({gain for gain, _ in steps}) == len(steps))  # among equals the order is free
     for _, name in reversed(steps):
-        widths[name] += 1
+        widths[name] = CodeForm(widths[name].code_bits + 1)
         size, _ = totals(options, widths)
         _, cost = totals(options, allocate_bits(options, size))
         assert cost == pytest.approx(brute_force(options, size))
@@ -82,7 +84,7 @@ def test_along_the_hull_no_choice_is_better_than_the_greedy_one(options):
 
 def even_options(num_weights, sensitivity):
     return {
-        f"w{number}": [BitOption(bits, bits * 1000, sensitivity[number] * 4.0**-bits) for bits in range(2, 9)]
+        f"w{number}": [BitOption(CodeForm(bits), bits * 1000, sensitivity[number] * 4.0**-bits) for bits in range(2, 9)]
         for number in range(num_weights)
     }
 
@@ -96,7 +98,7 @@ def test_the_choice_is_never_worse_than_the_widest_even_width(bits):
         even = min(int(bits), 8)
         size, cost = totals(options, allocate_bits(options, max_bytes))
         assert size <= max_bytes
-        assert cost <= totals(options, dict.fromkeys(options, even))[1] * (1 + 1e-12)
+        assert cost <= totals(options, dict.fromkeys(options, CodeForm(even)))[1] * (1 + 1e-12)
 
 
 def test_more_bytes_never_cost_more_on_convex_options():
@@ -108,7 +110,7 @@ def test_more_bytes_never_cost_more_on_convex_options():
 
 def test_too_few_bytes_leave_everything_at_its_narrowest():
     options = even_options(2, [1.0, 1.0])
-    assert allocate_bits(options, 0) == {"w0": 2, "w1": 2}
+    assert allocate_bits(options, 0) == dict.fromkeys(options, CodeForm(2))
 
 
 def test_nothing_to_choose():
