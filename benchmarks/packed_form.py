@@ -1,8 +1,9 @@
 """Bytes, load time, run time and memory of packed codebooks in stock ONNX operators, against float.
 
 Shows that the file shrinks to the bits of the codes while ONNX Runtime, which folds the decoding at load time, runs the
-same float network as before. Every Conv, Gemm and MatMul has the codebook of 2 to 6 bits that `compress` makes without
-data. Accuracy is not the question here: the batch is random.
+same float network as before. Every Conv, Gemm and MatMul has codes of 2 to 6 bits a weight in the form that `compress`
+gives them, single weights or vectors. Accuracy is not the question here: the levels are clustered without data, and the
+batch is random.
 
 One thread. Loads and runs of the models take turns; medians. Resident memory is what a process of its own gains by
 loading: the folded weights are as large as float ones, and what folding took in between is not given back at once.
@@ -25,7 +26,7 @@ import typer
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.level_type import LevelType
-from amct_lite.codebook.specification import CodebookSpec
+from amct_lite.codebook.specification import CodebookSpec, CodeForm
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.packed_weight import packed_weight
 from amct_lite.graph.model import Model, load_model
@@ -99,12 +100,13 @@ def table(files: Mapping[str, Path], loads: int, runs: int, side: int) -> list[l
 def write_packed(model: Model, num_bits: int, path: Path) -> None:
     """Save a model with a codebook of so many bits in each layer that has a weight."""
     editor = GraphEditor(model)
-    spec = CodebookSpec(num_levels=1 << num_bits, level_type=LevelType.FLOAT16)
+    spec = CodebookSpec(level_type=LevelType.FLOAT16)
     for layer in model.layers:
         if layer.weight is None or layer.weight_index is None or layer.blocked is not None:
             continue
         node, layout = editor.node_of(layer), weight_layout(layer)
-        book = cluster_rows(layout.to_rows(model.weight(layer.weight)), spec)
+        form = CodeForm.for_weight(num_bits, layer.num_weights)
+        book = cluster_rows(layout.to_rows(model.weight(layer.weight)), spec.with_form(form))
         value = packed_weight(editor, node, book, layout, editor.prefix("w"))
         node.replace_input_with(layer.weight_index, value)
     editor.finish()

@@ -22,15 +22,15 @@ Float64Array = npt.NDArray[np.float64]
 IntpArray = npt.NDArray[np.intp]
 
 MAX_ROUNDS = 24
-MAX_SWEEPS = 8
+MAX_SWEEPS = 4
 
 # Rounds of table, scales and descent end when they gain less than this share of the error.
-SMALL_GAIN = 3e-4
+SMALL_GAIN = 1e-3
 
 # Fitting a table costs K**2 operations a row and level; beyond this the levels are so dense that it gains nothing.
 MAX_FITTED_LEVELS = 64
 
-SETTLING_ROUNDS = 6
+SETTLING_ROUNDS = 3
 
 # The highest int8 level may be any of these: among so many steps one fits the others well.
 LEAST_TOP, INT8_MAX = 64, 127

@@ -43,30 +43,35 @@ def descend(
         Codes of the same shape; their error is not greater than that of the start.
     """
     groups, rows, size = weight.shape
-    codes = codes.copy()
+    # Columns are what is worked on: they come second, so that the numbers of one are neighbours.
+    chosen = np.ascontiguousarray(codes.transpose(2, 0, 1))
     quantized = tables.decode(codes.reshape(-1, size)).reshape(weight.shape) * scales[:, :, None]
-    gradient = (weight - quantized) @ quadratic
-    diagonal = np.diagonal(quadratic, axis1=1, axis2=2)
+    gradient = quadratic @ (weight - quantized).transpose(0, 2, 1)
+    quantized = np.ascontiguousarray(quantized.transpose(0, 2, 1))
+    diagonal = np.diagonal(quadratic, axis1=1, axis2=2)[:, :, None]
     squares = None if tables.vector_size == 1 else np.square(scales)
     for _ in range(max_sweeps):
         changed = 0
         for start in range(0, size, BLOCK):
             stop = min(start + BLOCK, size)
             near = quadratic[:, start:stop, start:stop]
-            moves = np.empty((groups, rows, stop - start))
+            moves = np.zeros((groups, stop - start, rows))
             for column in range(start, stop):
-                inner = column - start
-                best = quantized[:, :, column] + gradient[:, :, column] / diagonal[:, None, column]
-                importance = None if squares is None else (squares * diagonal[:, column, None]).reshape(-1)
-                chosen = tables.nearest((best / scales).reshape(-1), importance)
-                values = tables.decode(chosen).reshape(groups, rows) * scales
-                chosen = chosen.reshape(codes.shape[:2])
-                changed += int(np.count_nonzero(chosen != codes[:, :, column]))
-                move = quantized[:, :, column] - values
-                codes[:, :, column], quantized[:, :, column], moves[:, :, inner] = chosen, values, move
-                gradient[:, :, start:stop] += move[:, :, None] * near[:, None, inner]
-            gradient[:, :, :start] += moves @ quadratic[:, start:stop, :start]
-            gradient[:, :, stop:] += moves @ quadratic[:, start:stop, stop:]
+                best = quantized[:, column] + gradient[:, column] / diagonal[:, column]
+                importance = None if squares is None else (squares * diagonal[:, column]).reshape(-1)
+                found = tables.nearest((best / scales).reshape(-1), importance).reshape(codes.shape[:2])
+                others = int(np.count_nonzero(found != chosen[column]))
+                if not others:
+                    continue
+                changed += others
+                values = tables.decode(found.reshape(-1)).reshape(groups, rows) * scales
+                move = quantized[:, column] - values
+                chosen[column], quantized[:, column], moves[:, column - start] = found, values, move
+                gradient[:, column + 1 : stop] += near[:, column - start, column - start + 1 :, None] * move[:, None]
+            if moves.any():
+                gradient[:, start:stop] += np.triu(near) @ moves
+                gradient[:, :start] += quadratic[:, :start, start:stop] @ moves
+                gradient[:, stop:] += quadratic[:, stop:, start:stop] @ moves
         if changed < FEW_CHANGES * codes.size:
             break
-    return codes
+    return np.ascontiguousarray(chosen.transpose(1, 2, 0))

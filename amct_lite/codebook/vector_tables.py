@@ -105,12 +105,15 @@ def learn_vectors(
 
 def split_rows(rows: npt.NDArray[np.floating], size: int) -> Float64Array:
     """Rows as blocks, shape (size, rows of codes, n), filled up with 0."""
-    return np.pad(rows, ((0, -len(rows) % size), (0, 0))).reshape(size, -1, rows.shape[1])
+    missing = -len(rows) % size
+    filled = np.pad(rows, ((0, missing), (0, 0))) if missing else rows
+    return filled.reshape(size, -1, rows.shape[1])
 
 
 def _learn(vectors: Float64Array, weights: Float64Array, num_levels: int, reserve_zero: bool) -> Float64Array:
     """Centres of weighted vectors, shape (num_levels, size)."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     if len(vectors) > MAX_LEARNT_FROM:
         chosen = np.random.default_rng(RANDOM_STATE).choice(len(vectors), MAX_LEARNT_FROM, replace=False)
@@ -122,7 +125,9 @@ def _learn(vectors: Float64Array, weights: Float64Array, num_levels: int, reserv
     if not weights.any():
         weights = np.ones_like(weights)
     means = KMeans(num_levels - reserve_zero, n_init=1, max_iter=MAX_ROUNDS, random_state=RANDOM_STATE)
-    centres = np.vstack([zero, means.fit(vectors, sample_weight=weights).cluster_centers_])
+    with threadpool_limits(1, "openmp"):  # several threads add up in any order
+        means.fit(vectors, sample_weight=weights)
+    centres = np.vstack([zero, means.cluster_centers_])
     return np.asarray(centres[np.lexsort(centres.T[::-1])], dtype=np.float64)
 
 

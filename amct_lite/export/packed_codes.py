@@ -7,6 +7,8 @@ ONNX Runtime spends 20 microseconds on each node that it folds, copies each resu
 keeps it until the whole graph is folded.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -21,6 +23,7 @@ __all__ = [
     "insert_codes",
     "insert_numbers",
     "repeated",
+    "split_along",
     "take_first",
     "with_shape",
     "without_filler",
@@ -52,6 +55,7 @@ def insert_codes(
     name: str,
     *,
     columns: int | None = None,
+    copies: int = 1,
 ) -> ir.Value:
     """Pack codes, and insert the operators that unpack them.
 
@@ -62,19 +66,21 @@ def insert_codes(
         num_bits: Bits of a code.
         name: Begins the names of what is added.
         columns: How long the rows of codes are where these stay apart and `fits_rows`; None for one long row.
+        copies: How many times all codes are to be there, one time after the other.
 
     Returns:
-        int32, in C order the codes: shape (1, group_codes, 1, rows / group_codes, columns), or
-        (1, group_codes, 1, 1, groups) with codes behind the last one that fill up the last group.
+        int32, in C order the codes: shape (1, copies * group_codes, 1, rows / group_codes, columns), or
+        (1, copies * group_codes, 1, 1, groups) where codes behind the last one fill up the last group.
     """
     layout = code_layout(num_bits)
     packed = pack_codes(codes, num_bits)
     shape = (1, 1, layout.group_bytes, -1, columns or packed.shape[1])
     value = editor.constant(f"{name}.codes", packed.reshape(shape))
-    if num_bits == 8:
+    if num_bits == 8 and copies == 1:
         return editor.insert(before, "Cast", [value], f"{name}.code", {"to": int(ir.DataType.INT32)})
-    shifts, weights, zero_point = _shared(editor, layout)
-    value = editor.insert(before, "BitShift", [value, shifts], f"{name}.bits", {"direction": "RIGHT"})
+    shifts, weights, zero_point = _shared(editor, layout, copies)
+    if num_bits < 8:
+        value = editor.insert(before, "BitShift", [value, shifts], f"{name}.bits", {"direction": "RIGHT"})
     return editor.insert(before, "ConvInteger", [value, weights, None, zero_point], f"{name}.code")
 
 
@@ -107,7 +113,24 @@ def take_first(editor: GraphEditor, before: ir.Node, value: ir.Value, count: int
     return editor.insert(before, "Slice", inputs, name)
 
 
-def _shared(editor: GraphEditor, layout: CodeLayout) -> tuple[ir.Value, ir.Value, ir.Value]:
+def split_along(
+    editor: GraphEditor,
+    before: ir.Node,
+    value: ir.Value,
+    counts: Sequence[int],
+    parts: Sequence[ir.Value],
+    name: str,
+    axis: int,
+) -> None:
+    """Make parts, which are used already, of a value along an axis; one part is the value itself."""
+    if len(parts) == 1:
+        ir.convenience.replace_all_uses_with(parts[0], value)
+        return
+    sizes = editor.constant(f"{name}.counts", np.array(counts, np.int64))
+    editor.split(before, value, sizes, parts, f"{name}.split", axis)
+
+
+def _shared(editor: GraphEditor, layout: CodeLayout, copies: int) -> tuple[ir.Value, ir.Value, ir.Value]:
     """What all layers of a width share: shifts, weights, and the weights' zero point."""
     bits = layout.num_bits
 
@@ -116,11 +139,11 @@ def _shared(editor: GraphEditor, layout: CodeLayout) -> tuple[ir.Value, ir.Value
 
     def weights() -> ir.Value:
         moved = (layout.weights + _ZERO_POINT).astype(np.uint8)
-        return editor.constant(f"packed.weights_{bits}", moved[:, :, :, None, None])
+        return editor.constant(f"packed.weights_{bits}", np.tile(moved, (copies, 1, 1))[:, :, :, None, None])
 
     return (
         editor.shared(f"packed shifts {bits}", shifts),
-        editor.shared(f"packed weights {bits}", weights),
+        editor.shared(f"packed weights {bits} {copies}", weights),
         editor.shared("packed zero point", lambda: editor.constant("packed.zero_point", np.uint8(_ZERO_POINT))),
     )
 

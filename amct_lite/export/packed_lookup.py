@@ -1,6 +1,5 @@
 """From packed codes and levels to a weight: each code looked up, the rows scaled, the stored weight's shape."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.level_type import LevelType
 from amct_lite.export.editor import GraphEditor
+from amct_lite.export.joined_vectors import row_scales, vector_table
 from amct_lite.export.packed_codes import (
     LOOKUP_AXIS,
     fits_rows,
@@ -23,23 +24,21 @@ from amct_lite.export.packed_codes import (
 from amct_lite.export.stored_scales import float_scales
 from amct_lite.quantize.weight_rows import WeightLayout
 
-__all__ = ["looked_up_in_rows", "placed_weight", "stored_levels", "tables_fit_rows"]
+__all__ = ["looked_up_in_rows", "placed_vectors", "placed_weight", "scaled_vectors", "stored_levels", "tables_fit_rows"]
 
 # A row has a table of its own where that has no more levels than the row has weights, times this: what it costs to
 # scale is less than what one more operator on the whole weight costs.
 LARGEST_TABLE = 4
+LARGEST_VECTOR_TABLE = 1 / 2
 
 
 def stored_levels(editor: GraphEditor, codebook: Codebook, name: str) -> ir.Value:
-    """Add the levels of all tables as an initializer.
+    """Add the levels of all tables of single weights as an initializer.
 
     Returns:
-        Of the type that they are stored in, shape (tables, levels), or (vector_size, tables * levels) of vectors.
+        Of the type that they are stored in, shape (tables, levels).
     """
-    levels = codebook.tables.astype(codebook.level_type.value)
-    single = codebook.vector_size == 1
-    components = levels[:, :, 0] if single else np.moveaxis(levels, 2, 0).reshape(codebook.vector_size, -1)
-    return editor.constant(f"{name}.levels", components)
+    return editor.constant(f"{name}.levels", codebook.tables[:, :, 0].astype(codebook.level_type.value))
 
 
 def placed_weight(
@@ -51,7 +50,7 @@ def placed_weight(
     scales: npt.NDArray[Any] | None,
     name: str,
 ) -> ir.Value:
-    """Insert packed codes and what makes the stored weight of them.
+    """Insert packed codes of single weights and what makes the stored weight of them.
 
     Args:
         editor: The graph.
@@ -65,13 +64,11 @@ def placed_weight(
     Returns:
         Of the levels' type and of the stored weight's shape.
     """
-    if codebook.vector_size > 1:
-        return _placed_vectors(editor, before, codebook, layout, levels, scales, name)
     if codebook.tables.shape[0] > 1 and scales is None and tables_fit_rows(codebook, layout):
         shape = group_shape(codebook.codes.shape[0], codebook.code_bits)
         numbers = insert_numbers(editor, before, codebook.table_of_row.reshape(shape[:-1]), f"{name}.tables")
         table = editor.insert(before, "Gather", [levels, numbers], f"{name}.tables.levels")
-        return looked_up_in_rows(editor, before, codebook, layout, [table], name)
+        return looked_up_in_rows(editor, before, codebook, layout, table, name)
     # Codes of single weights are packed in the order of the stored weight: the graph need not transpose.
     codes = codebook.codes.reshape(layout.split_shape).transpose(layout.permutation)
     tables = codebook.table_of_row.reshape(layout.row_shape).transpose(layout.permutation)
@@ -95,8 +92,11 @@ def tables_fit_rows(codebook: Codebook, layout: WeightLayout) -> bool:
 
     That spares the weight a multiplication, and several tables their offsets.
     """
-    small = codebook.num_levels <= LARGEST_TABLE * layout.columns
-    return small and layout.keeps_order and fits_rows(len(codebook.codes), codebook.code_bits)
+    # Vectors have their scales multiplied in fewer bytes: see `scaled_vectors`.
+    largest = LARGEST_TABLE if codebook.vector_size == 1 else LARGEST_VECTOR_TABLE
+    small = codebook.num_levels <= largest * layout.columns
+    whole = codebook.num_rows == codebook.vector_size * len(codebook.codes)
+    return small and whole and layout.keeps_order and fits_rows(len(codebook.codes), codebook.code_bits)
 
 
 def looked_up_in_rows(
@@ -104,7 +104,7 @@ def looked_up_in_rows(
     before: ir.Node,
     codebook: Codebook,
     layout: WeightLayout,
-    tables: Sequence[ir.Value],
+    table: ir.Value,
     name: str,
 ) -> ir.Value:
     """Insert packed codes and what makes the stored weight of them and of a table for each row.
@@ -114,35 +114,16 @@ def looked_up_in_rows(
         before: Where the operators go.
         codebook: The weight, rows as in `layout`, for which `tables_fit_rows`.
         layout: How the stored weight is laid out.
-        tables: For each component of a vector, shape (1, group_codes, 1, rows of codes / group_codes, levels).
+        table: Shape (1, vector_size * group_codes, 1, rows of codes / group_codes, levels).
         name: Begins the names of what is added.
 
     Returns:
-        Of the tables' type and of the stored weight's shape.
+        Of the table's type and of the stored weight's shape.
     """
-    index = insert_codes(editor, before, codebook.codes, codebook.code_bits, name, columns=layout.columns)
-    value = _components(editor, before, tables, index, f"{name}.values")
-    value = _without_filler_rows(editor, before, value, codebook, f"{name}.unpadded")
+    bits, size = codebook.code_bits, codebook.vector_size
+    index = insert_codes(editor, before, codebook.codes, bits, name, columns=layout.columns, copies=size)
+    value = editor.insert(before, "GatherElements", [table, index], f"{name}.values", {"axis": LOOKUP_AXIS})
     return with_shape(editor, before, value, layout.weight_shape, name)
-
-
-def _components(
-    editor: GraphEditor, before: ir.Node, tables: Sequence[ir.Value], index: ir.Value, name: str
-) -> ir.Value:
-    """Each code looked up in each of the tables: block after block."""
-    blocks = [editor.insert(before, "GatherElements", [table, index], name, {"axis": LOOKUP_AXIS}) for table in tables]
-    return blocks[0] if len(blocks) == 1 else editor.insert(before, "Concat", blocks, f"{name}.all", {"axis": 0})
-
-
-def _without_filler_rows(
-    editor: GraphEditor, before: ir.Node, value: ir.Value, codebook: Codebook, name: str
-) -> ir.Value:
-    """The rows of the matrix, of any shape where these are all."""
-    rows = codebook.vector_size * len(codebook.codes)
-    if rows == codebook.num_rows:
-        return value
-    value = with_shape(editor, before, value, (rows, codebook.num_columns), f"{name}.rows")
-    return take_first(editor, before, value, codebook.num_rows, 0, name)
 
 
 def _looked_up(
@@ -163,36 +144,89 @@ def _looked_up(
     return without_filler(editor, before, value, codes.size, bits, f"{name}.values")
 
 
-def _placed_vectors(
-    editor: GraphEditor,
-    before: ir.Node,
-    codebook: Codebook,
-    layout: WeightLayout,
-    levels: ir.Value,
-    scales: npt.NDArray[Any] | None,
-    name: str,
+def scaled_vectors(
+    editor: GraphEditor, before: ir.Node, codebook: Codebook, layout: WeightLayout, name: str
 ) -> ir.Value:
-    """The same for codes that stand for several rows: unpacked as rows, then transposed where need be."""
-    index = _index(editor, before, codebook, codebook.codes, codebook.table_of_row[:, None], name)
-    # One long row of codes, and each component's levels as a row to look them up in.
-    index = with_shape(editor, before, index, (1, 1, 1, 1, codebook.codes.size), f"{name}.index")
-    size = codebook.vector_size
-    levels = with_shape(editor, before, levels, (size, 1, 1, 1, codebook.tables.size // size), f"{name}.levels")
-    tables = [ir.Value() for _ in range(size)]
-    editor.split(before, levels, editor.constant(f"{name}.ones", np.ones(size, np.int64)), tables, f"{name}.split", 0)
-    value = _components(editor, before, tables, index, f"{name}.values")
-    value = _without_filler_rows(editor, before, value, codebook, f"{name}.unpadded")
-    if scales is not None:
-        value = _scaled(editor, before, value, layout.split_shape, scales.reshape(layout.row_shape), name)
-    if not layout.keeps_order:
-        if scales is None:
-            value = with_shape(editor, before, value, layout.split_shape, f"{name}.rows")
-        value = editor.insert(before, "Transpose", [value], name, {"perm": list(layout.permutation)})
-        if layout.stored(layout.split_shape) == layout.weight_shape:
-            return value
-    elif scales is not None and layout.split_shape == layout.weight_shape:
+    """Insert packed codes of vectors, and what makes the stored weight of them and of one scale or one for each row.
+
+    The levels are looked up, and put in their place, in the type that they are stored in: it takes fewer bytes.
+
+    Args:
+        editor: The graph.
+        before: Where the operators go.
+        codebook: The weight, rows as in `layout`.
+        layout: How the stored weight is laid out.
+        name: Begins the names of what is added.
+
+    Returns:
+        float32 of the stored weight's shape.
+    """
+    shape = layout.stored(layout.split_shape)
+    value = placed_vectors(editor, before, codebook, layout, shape, name)
+    if codebook.level_type is not LevelType.FLOAT32:
+        value = editor.insert(before, "Cast", [value], f"{name}.float", {"to": int(ir.DataType.FLOAT)})
+    if codebook.scales.size > 1:
+        scales = row_scales(editor, codebook, layout.stored(layout.row_shape))
+    else:
+        scales = editor.constant(f"{name}.scale", codebook.scales.reshape(()))
+    value = editor.insert(before, "Mul", [value, scales], name)
+    return value if shape == layout.weight_shape else with_shape(editor, before, value, layout.weight_shape, name)
+
+
+def placed_vectors(
+    editor: GraphEditor, before: ir.Node, codebook: Codebook, layout: WeightLayout, shape: tuple[int, ...], name: str
+) -> ir.Value:
+    """Insert packed codes of vectors and what puts the levels in the order of the stored weight.
+
+    Args:
+        editor: The graph.
+        before: Where the operators go.
+        codebook: The weight, rows as in `layout`.
+        layout: How the stored weight is laid out.
+        shape: Of as many numbers as the weight has.
+        name: Begins the names of what is added.
+
+    Returns:
+        Of the type in which the levels are stored, and of that shape.
+    """
+    if len(codebook.tables) == 1:
+        value = _components(editor, before, codebook, name)
+    else:
+        value = _components_of_tables(editor, before, codebook, name)
+    padded = (codebook.vector_size * len(codebook.codes), codebook.num_columns)
+    if padded[0] > codebook.num_rows:
+        value = with_shape(editor, before, value, padded, f"{name}.padded")
+        value = take_first(editor, before, value, codebook.num_rows, 0, f"{name}.unpadded")
+    if layout.keeps_order:
+        return with_shape(editor, before, value, shape, f"{name}.shaped")
+    value = with_shape(editor, before, value, layout.split_shape, f"{name}.rows")
+    value = editor.insert(before, "Transpose", [value], f"{name}.moved", {"perm": list(layout.permutation)})
+    return value if shape == layout.stored(layout.split_shape) else with_shape(editor, before, value, shape, name)
+
+
+def _components(editor: GraphEditor, before: ir.Node, codebook: Codebook, name: str) -> ir.Value:
+    """What the codes stand for, component after component; of any shape."""
+    bits, size, count = codebook.code_bits, codebook.vector_size, codebook.codes.size
+    table = vector_table(editor, codebook)
+    index = insert_codes(editor, before, codebook.codes, bits, name, copies=size)
+    value = editor.insert(before, "GatherElements", [table, index], f"{name}.values", {"axis": LOOKUP_AXIS})
+    group_codes = group_shape(0, bits)[1]
+    if count % group_codes == 0:
         return value
-    return with_shape(editor, before, value, layout.weight_shape, name)
+    filled = count + -count % group_codes
+    value = with_shape(editor, before, value, (size, filled), f"{name}.filled")
+    return take_first(editor, before, value, count, 1, f"{name}.unfilled")
+
+
+def _components_of_tables(editor: GraphEditor, before: ir.Node, codebook: Codebook, name: str) -> ir.Value:
+    """The same where rows of codes have tables of their own."""
+    index = _index(editor, before, codebook, codebook.codes, codebook.table_of_row[:, None], name)
+    size = codebook.vector_size
+    index = with_shape(editor, before, index, (1, codebook.codes.size), f"{name}.index")
+    index = repeated(editor, before, index, (size, codebook.codes.size), f"{name}.copies")
+    levels = np.moveaxis(codebook.tables, 2, 0).reshape(size, -1).astype(codebook.level_type.value)
+    stored = editor.constant(f"{name}.levels", levels)
+    return editor.insert(before, "GatherElements", [stored, index], f"{name}.values", {"axis": 1})
 
 
 def _index(

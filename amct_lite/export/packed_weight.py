@@ -13,7 +13,14 @@ from amct_lite.codebook.level_type import LevelType
 from amct_lite.errors import ExportError
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.joined_tables import row_tables
-from amct_lite.export.packed_lookup import looked_up_in_rows, placed_weight, stored_levels, tables_fit_rows
+from amct_lite.export.packed_lookup import (
+    looked_up_in_rows,
+    placed_vectors,
+    placed_weight,
+    scaled_vectors,
+    stored_levels,
+    tables_fit_rows,
+)
 from amct_lite.export.stored_scales import float_scales
 from amct_lite.quantize.weight_rows import WeightLayout
 
@@ -46,6 +53,8 @@ def packed_weight(
     _check(codebook, layout)
     if codebook.scales.size > 1 and tables_fit_rows(codebook, layout):
         return looked_up_in_rows(editor, before, codebook, layout, row_tables(editor, codebook), name)
+    if codebook.vector_size > 1:
+        return scaled_vectors(editor, before, codebook, layout, name)
     levels = stored_levels(editor, codebook, name)
     if codebook.level_type is not LevelType.FLOAT32:
         levels = editor.insert(before, "Cast", [levels], f"{name}.levels.float", {"to": _FLOAT})
@@ -91,6 +100,8 @@ def int8_weight(editor: GraphEditor, before: ir.Node, codebook: Codebook, layout
         )
     if codebook.code_bits == 8 * codebook.vector_size:
         values = editor.constant(f"{name}.values", layout.from_rows(codebook.levels_of_weights().astype(np.int8)))
+    elif codebook.vector_size > 1:
+        values = placed_vectors(editor, before, codebook, layout, layout.weight_shape, f"{name}.values")
     else:
         levels = stored_levels(editor, codebook, name)
         values = placed_weight(editor, before, codebook, layout, levels, None, f"{name}.values")

@@ -163,7 +163,7 @@ def test_dense_weights_are_initializers(name, load, tmp_path):
 
 def test_only_what_is_needed_is_emitted(load):
     operators = [node.op_type for node in packed(load("conv"))[0].graph]
-    assert operators == ["Mul", "BitShift", "ConvInteger", "GatherElements", "Reshape", "Conv"]
+    assert operators == ["Mul", "Reshape", "BitShift", "ConvInteger", "GatherElements", "Reshape", "Conv"]
     unscaled = [node.op_type for node in packed(load("conv"), scales="unit")[0].graph]
     assert unscaled == ["Expand", "BitShift", "ConvInteger", "GatherElements", "Reshape", "Conv"]
     keeping = [node.op_type for node in packed(load("conv"), vector_size=2)[0].graph]
