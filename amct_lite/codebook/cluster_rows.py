@@ -27,7 +27,7 @@ MAX_SWEEPS = 4
 # Rounds of table, scales and descent end when they gain less than this share of the error.
 SMALL_GAIN = 1e-3
 
-# Fitting a table costs K**2 operations a row and level; beyond this the levels are so dense that it gains nothing.
+# Beyond so many levels for each component they are so dense that fitting them gains nothing.
 MAX_FITTED_LEVELS = 64
 
 SETTLING_ROUNDS = 3

@@ -1,4 +1,4 @@
-"""Closed forms: the levels that are best for given codes, and each row's best scale.
+"""Least squares: the levels that are best for given codes, and each row's best scale.
 
 The table half of LNQ (Kim et al. 2025, arXiv 2505.07004, equation 8: ordinary least squares in the levels), for a
 table that several rows share under scales of their own, of single weights or of vectors.
@@ -104,9 +104,9 @@ def fit_tables(
     for _ in range(MAX_STEPS):
         moved = sums(decoded(direction) @ quadratic)
         curvature = float(np.sum(direction * moved))
-        if not curvature > 0.0:
+        step = power / curvature if curvature > 0.0 else np.inf
+        if not np.isfinite(step):
             break
-        step = power / curvature
         levels = levels + step * direction
         gained += step * power
         if step * power < LEAST_STEP * gained:

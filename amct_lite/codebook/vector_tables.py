@@ -51,10 +51,10 @@ class VectorTables:
     def nearest(self, values: FloatArray, importance: Float64Array | None = None) -> IntpArray:
         """See `LevelTables.nearest`; the lowest code among equals."""
         flat = values.reshape(self.num_rows, -1)
-        vectors = split_rows(flat, self.vector_size)
+        vectors = _split_rows(flat, self.vector_size)
         # A row that fills up the last vector counts nothing.
         counted = np.ones(flat.shape) if importance is None else importance.reshape(flat.shape)
-        weights = split_rows(counted, self.vector_size)
+        weights = _split_rows(counted, self.vector_size)
         codes = np.empty(vectors.shape[1:], np.intp)
         for table, levels in enumerate(self.levels):
             own = slice(None) if len(self.levels) == 1 else self.table_of_row == table
@@ -73,7 +73,7 @@ class VectorTables:
 
     def sums(self, codes: IntpArray, values: Float64Array) -> Float64Array:
         """See `LevelTables.sums`."""
-        blocks = split_rows(values, self.vector_size)
+        blocks = _split_rows(values, self.vector_size)
         shape = self.levels.shape[:2]
         return np.stack([sums_by_code(shape, self.table_of_row, codes, block) for block in blocks], axis=2)
 
@@ -94,7 +94,7 @@ def learn_vectors(
         table_of_row: Shape (rows of codes,).
     """
     size = spec.vector_size
-    vectors, weights = split_rows(values.astype(np.float64), size), split_rows(importance, size)
+    vectors, weights = _split_rows(values, size), _split_rows(importance, size)
     levels = []
     for table in range(int(table_of_row[-1]) + 1):
         own = table_of_row == table
@@ -103,11 +103,11 @@ def learn_vectors(
     return VectorTables(np.stack(levels), table_of_row, len(values))
 
 
-def split_rows(rows: npt.NDArray[np.floating], size: int) -> Float64Array:
+def _split_rows(rows: npt.NDArray[np.floating], size: int) -> Float64Array:
     """Rows as blocks, shape (size, rows of codes, n), filled up with 0."""
     missing = -len(rows) % size
     filled = np.pad(rows, ((0, missing), (0, 0))) if missing else rows
-    return filled.reshape(size, -1, rows.shape[1])
+    return filled.astype(np.float64, copy=False).reshape(size, -1, rows.shape[1])
 
 
 def _learn(vectors: Float64Array, weights: Float64Array, num_levels: int, reserve_zero: bool) -> Float64Array:

@@ -3,8 +3,9 @@
 An .npz holds for layer number i its codebook as the arrays `i.levels` (in the type that the levels are stored in),
 `i.codes` (packed, as `amct_lite.codebook.packing` says) and `i.scales` (times 2**scale_exponent; the byte n stands for
 (n / 256)**4), or its fitted float weight as `i.weight`, and `i.bias` where there is one; `head` is JSON text in UTF-8
-with the layers' names and shapes in that order. The same weights give the same bytes. Runtimes that decode codebooks
-themselves find all they need here.
+with the layers' names and shapes in that order. A code of v weights stands for those of v rows at the same column: with
+p rows of codes, component i of row r is row i * p + r of the weight. The same weights give the same bytes. Runtimes
+that decode codebooks themselves find all they need here.
 """
 
 import base64
@@ -28,8 +29,8 @@ from amct_lite.files.npz import json_array, json_of, npz_arrays, npz_bytes
 
 __all__ = ["CalibratedWeight", "codebooks_json", "read_weights", "write_weights"]
 
-# Format 2 has no scales of uint8.
-_FORMAT, _READABLE = 3, (2, 3)
+# Format 2 has no scales of uint8; up to format 3 a code of several weights stood for neighbouring columns.
+_FORMAT, _READABLE, _VECTORS_OF_ROWS = 4, (2, 3, 4), 4
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def read_weights(path: Path, keys: Mapping[str, str]) -> dict[str, CalibratedWei
         known = _FORMAT if head["format"] in _READABLE else head["format"]
         _check_keys(path, {"format": str(known), **head["keys"]}, {"format": str(_FORMAT), **keys})
         return {
-            layer["name"]: _from_parts(layer, {part: arrays.get(f"{index}.{part}") for part in _PART_NAMES})
+            layer["name"]: _from_parts(
+                head["format"], layer, {part: arrays.get(f"{index}.{part}") for part in _PART_NAMES}
+            )
             for index, layer in enumerate(head["layers"])
         }
     except RecordError:
@@ -169,12 +172,14 @@ def _head(name: str, layer: CalibratedWeight) -> dict[str, Any]:
     return {"name": name, "parts": sorted(_parts(layer)), **shape}
 
 
-def _from_parts(head: Mapping[str, Any], parts: Mapping[str, npt.NDArray[Any] | None]) -> CalibratedWeight:
+def _from_parts(number: int, head: Mapping[str, Any], parts: Mapping[str, npt.NDArray[Any] | None]) -> CalibratedWeight:
     if sorted(part for part, array in parts.items() if array is not None) != head["parts"]:
         raise ValueError(f"arrays of layer {head['name']!r} are missing")
     levels, codes, scales, weight, bias = (parts[part] for part in _PART_NAMES)
     if levels is None or codes is None or scales is None:
         return CalibratedWeight(weight=weight, bias=bias)
+    if head["vector_size"] > 1 and number < _VECTORS_OF_ROWS:
+        raise ValueError(f"the vectors of layer {head['name']!r} are of an older form")
     shape = -(-head["rows"] // head["vector_size"]), head["num_columns"]
     codebook = Codebook(
         tables=levels.astype(np.float32).reshape(head["num_tables"], head["num_levels"], head["vector_size"]),

@@ -11,6 +11,7 @@ from amct_lite.codebook.level_type import LevelType
 from amct_lite.codebook.packing import unpack_codes
 from amct_lite.codebook.scale_format import scale_format
 from amct_lite.errors import FileError, RecordError
+from amct_lite.files.npz import json_array, json_of, npz_arrays
 from amct_lite.files.weights_file import CalibratedWeight, codebooks_json, read_weights, write_weights
 
 
@@ -85,6 +86,20 @@ def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path):
     np.savez(path, **arrays)
     with pytest.raises(FileError, match="missing"):
         read_weights(path, {})
+
+
+def test_older_files_are_read_but_for_vectors_of_another_form(tmp_path):
+    for kept, readable in (("/1", True), ("/4", False)):
+        path = tmp_path / "old.npz"
+        write_weights(path, {name: layer for name, layer in books().items() if name.endswith(kept)}, {})
+        arrays = npz_arrays(path)
+        head = json_of(arrays["head"])
+        np.savez(path, **(arrays | {"head": json_array(head | {"format": 3})}))
+        if readable:
+            assert len(read_weights(path, {})) == len(LevelType)
+            continue
+        with pytest.raises(FileError, match="older form"):
+            read_weights(path, {})
 
 
 def test_json_has_all_that_decoding_takes():
