@@ -9,18 +9,21 @@ from amct_lite.codebook.scale_format import scale_dtype
 
 __all__ = [
     "MAX_CODE_BITS",
+    "VECTOR_LEVEL_TYPE",
     "VECTOR_SIZES",
     "CodeForm",
     "CodebookSpec",
     "Refine",
     "VectorSize",
-    "vector_level_type",
 ]
 
 MAX_CODE_BITS = 8
 
 VectorSize = Literal[1, 2, 4]
 VECTOR_SIZES: tuple[VectorSize, ...] = (1, 2, 4)
+
+# How levels of vectors are best stored: there are so many that their bytes count, and a 127th of the largest will do.
+VECTOR_LEVEL_TYPE = LevelType.INT8
 
 # The largest share of the codes' bytes that a table of vectors may take where no error is known to compare.
 LARGEST_TABLE_SHARE = 0.015
@@ -38,11 +41,6 @@ class Refine(StrEnum):
     def uses_moments(self) -> bool:
         """Whether codes are chosen by what the layer's inputs look like."""
         return self in (Refine.GPTQ, Refine.LNQ)
-
-
-def vector_level_type() -> LevelType:
-    """How levels of vectors are best stored: there are so many that their bytes count, and so fine steps suffice."""
-    return LevelType.INT8
 
 
 @dataclass(frozen=True, order=True)
@@ -71,7 +69,7 @@ class CodeForm:
             num_weights: Weights that share the table.
         """
         for size in reversed(VECTOR_SIZES[1:]):
-            table_bytes = size * 2 ** (bits * size) * vector_level_type().size_bytes
+            table_bytes = size * 2 ** (bits * size) * VECTOR_LEVEL_TYPE.size_bytes
             if bits * size <= MAX_CODE_BITS and table_bytes <= LARGEST_TABLE_SHARE * num_weights * bits / 8:
                 return cls(bits * size, size)
         return cls(bits)
@@ -112,7 +110,7 @@ class CodebookSpec:
 
     def with_form(self, form: CodeForm) -> "CodebookSpec":
         """The same with other codes, and levels stored as suits them."""
-        level_type = self.level_type if form.vector_size == 1 else vector_level_type()
+        level_type = self.level_type if form.vector_size == 1 else VECTOR_LEVEL_TYPE
         return replace(self, num_levels=2**form.code_bits, vector_size=form.vector_size, level_type=level_type)
 
     def code_rows(self, rows: int) -> int:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from amct_lite.codebook.level_type import LevelType
-from amct_lite.codebook.specification import CodebookSpec, Refine, VectorSize, vector_level_type
+from amct_lite.codebook.specification import VECTOR_LEVEL_TYPE, CodebookSpec, Refine, VectorSize
 from amct_lite.files.strict_model import StrictModel
 
 __all__ = ["CodebookParams"]
@@ -57,7 +57,7 @@ class CodebookParams(StrictModel):
             quantized_input: Whether the layer's input is quantized.
         """
         shared = self.channels_per_table != 1 or self.vector_size > 1
-        vectors = vector_level_type() if self.vector_size > 1 else LevelType.FLOAT16
+        vectors = VECTOR_LEVEL_TYPE if self.vector_size > 1 else LevelType.FLOAT16
         default = LevelType.INT8 if quantized_input else vectors
         return CodebookSpec(
             num_levels=self.num_levels,
