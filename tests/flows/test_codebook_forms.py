@@ -74,9 +74,12 @@ def test_a_config_edited_by_hand_gives_what_compress_gives(digits, compressed, t
     config_file, record_file = tmp_path / "config.json", tmp_path / "record.txt"
     amct.create_quant_config(config_file, MODEL_FILE, target="onnxruntime")
     config = json.loads(config_file.read_text())
-    for block in config.values():
+    # Codes of 6 bits for pairs where their table is small beside them, of 3 bits elsewhere.
+    pairs = {"num_bits": 6, "vector_size": 2}
+    for name, block in config.items():
         if isinstance(block, dict) and "weight_quant_params" in block:
-            block["weight_quant_params"] = {"wts_algo": "codebook_quantize", "num_bits": 3}
+            codes = pairs if name == "fc1" else {"num_bits": 3}
+            block["weight_quant_params"] = {"wts_algo": "codebook_quantize", **codes}
             block["activation_quant_params"] = {"act_algo": "none"}
     del config["pool"]
     config_file.write_text(json.dumps(config))
