@@ -12,10 +12,14 @@ import pytest
 
 # One batch takes a minute or more: 300 products of matrices of 2048 x 2048.
 SWEEP = """
+import signal
 import sys
 import numpy as np
 from amct_lite.calibration.sweep import sweep
 from amct_lite.graph import load_model
+
+# A shell without job control has its background jobs, and so this process, ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def batches():
     for number in range(4):
