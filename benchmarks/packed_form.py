@@ -25,10 +25,10 @@ import numpy as np
 import typer
 
 from amct_lite.codebook.cluster_rows import cluster_rows
-from amct_lite.codebook.level_type import LevelType
-from amct_lite.codebook.specification import CodebookSpec, CodeForm
+from amct_lite.codebook.specification import CodeForm, Refine
 from amct_lite.export.editor import GraphEditor
 from amct_lite.export.packed_weight import packed_weight
+from amct_lite.files.config import CodebookParams
 from amct_lite.graph.model import Model, load_model
 from amct_lite.graph.saving import save_ir
 from amct_lite.quantize.weight_rows import weight_layout
@@ -100,13 +100,16 @@ def table(files: Mapping[str, Path], loads: int, runs: int, side: int) -> list[l
 def write_packed(model: Model, num_bits: int, path: Path) -> None:
     """Save a model with a codebook of so many bits in each layer that has a weight."""
     editor = GraphEditor(model)
-    spec = CodebookSpec(level_type=LevelType.FLOAT16)
     for layer in model.layers:
         if layer.weight is None or layer.weight_index is None or layer.blocked is not None:
             continue
         node, layout = editor.node_of(layer), weight_layout(layer)
         form = CodeForm.for_weight(num_bits, layer.num_weights)
-        book = cluster_rows(layout.to_rows(model.weight(layer.weight)), spec.with_form(form))
+        params = CodebookParams(
+            wts_algo="codebook_quantize", num_bits=form.code_bits, vector_size=form.vector_size, refine=Refine.NONE
+        )
+        spec = params.specification(quantized_input=False)
+        book = cluster_rows(layout.to_rows(model.weight(layer.weight)), spec)
         value = packed_weight(editor, node, book, layout, editor.prefix("w"))
         node.replace_input_with(layer.weight_index, value)
     editor.finish()

@@ -71,10 +71,15 @@ class Codebook:
         return max(1, (self.num_levels - 1).bit_length())
 
     @property
+    def bits_per_weight(self) -> float:
+        """Bits of a code, for each weight that it stands for."""
+        return self.code_bits / self.vector_size
+
+    @property
     def scale_format(self) -> ScaleFormat:
         """How the scales are stored: in the fewest bytes that hold all of them exactly."""
         if self.scales.size > 1:
-            wanted = scale_format(self.level_type, self.code_bits / self.vector_size, self.scales)
+            wanted = scale_format(self.level_type, self.bits_per_weight, self.scales)
             # Scales that were fitted may have left the highest bytes unused.
             roomy = ScaleFormat(wanted.dtype, wanted.exponent + 1)
             for candidate in (wanted, roomy, ScaleFormat(np.dtype(np.float16))):

@@ -1,6 +1,6 @@
 """What a codebook shall look like and how much work goes into it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
@@ -55,11 +55,6 @@ class CodeForm:
     code_bits: int
     vector_size: VectorSize = 1
 
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits of a code, for each weight that it stands for."""
-        return self.code_bits / self.vector_size
-
     @classmethod
     def for_weight(cls, bits: int, num_weights: int) -> "CodeForm":
         """The longest vectors that a weight of that size can have for about the same bytes.
@@ -107,11 +102,6 @@ class CodebookSpec:
     def bits_per_weight(self) -> float:
         """Bits of a code, for each weight that it stands for."""
         return self.code_bits / self.vector_size
-
-    def with_form(self, form: CodeForm) -> "CodebookSpec":
-        """The same with other codes, and levels stored as suits them."""
-        level_type = self.level_type if form.vector_size == 1 else VECTOR_LEVEL_TYPE
-        return replace(self, num_levels=2**form.code_bits, vector_size=form.vector_size, level_type=level_type)
 
     def code_rows(self, rows: int) -> int:
         """Rows of codes for that many output channels."""

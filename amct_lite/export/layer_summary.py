@@ -147,7 +147,7 @@ def _codebook_summary(
         reason=None,
         num_weights=count,
         levels=codebook.num_levels,
-        bits_per_weight=codebook.code_bits / codebook.vector_size,
+        bits_per_weight=codebook.bits_per_weight,
         bytes_before=4 * count,
         bytes_after=stored,
         entropy_bits=code_entropy / codebook.vector_size,

@@ -100,12 +100,7 @@ def tables_fit_rows(codebook: Codebook, layout: WeightLayout) -> bool:
 
 
 def looked_up_in_rows(
-    editor: GraphEditor,
-    before: ir.Node,
-    codebook: Codebook,
-    layout: WeightLayout,
-    table: ir.Value,
-    name: str,
+    editor: GraphEditor, before: ir.Node, codebook: Codebook, layout: WeightLayout, table: ir.Value, name: str
 ) -> ir.Value:
     """Insert packed codes and what makes the stored weight of them and of a table for each row.
 
@@ -237,11 +232,9 @@ def _index(
     table_of_row: npt.NDArray[np.intp],
     name: str,
 ) -> ir.Value:
-    """Where codes are among the levels of all tables, int32; of one table of any shape, else of that of the codes."""
+    """Where codes are among the levels of several tables: int32, of the codes' shape."""
     index = insert_codes(editor, before, codes, codebook.code_bits, name)
     index = without_filler(editor, before, index, codes.size, codebook.code_bits, f"{name}.code")
-    if codebook.tables.shape[0] == 1:
-        return index
     index = with_shape(editor, before, index, codes.shape, f"{name}.code")
     numbers = insert_numbers(editor, before, table_of_row, f"{name}.tables")
     levels = editor.constant(f"{name}.num_levels", np.int32(codebook.num_levels))

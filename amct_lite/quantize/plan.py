@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from amct_lite.codebook.level_type import LevelType
+from amct_lite.codebook.specification import CodebookSpec
 from amct_lite.errors import ConfigError
 from amct_lite.files.config import (
     ArqParams,
@@ -20,7 +21,7 @@ from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.weight_rows import weight_layout
 from amct_lite.types import Layer, LayerKind, Technique
 
-__all__ = ["CODEBOOK_OVERHEAD_BYTES", "make_plan"]
+__all__ = ["CODEBOOK_OVERHEAD_BYTES", "codebook_spec", "make_plan"]
 
 # Names, shapes and operators that unpack one weight, as the ONNX file stores them.
 CODEBOOK_OVERHEAD_BYTES = 1200
@@ -105,6 +106,33 @@ def _plan_layer(layer: Layer, config: QuantConfig, target: Target) -> LayerPlan:
     )
 
 
+def codebook_spec(layer: Layer, params: CodebookParams, target: Target, *, quantized_input: bool) -> CodebookSpec:
+    """The codebook that parameters ask of a layer, as far as the target lets its weight have scales of channels.
+
+    Args:
+        layer: The layer.
+        params: What is asked for.
+        target: The target.
+        quantized_input: Whether the layer's input is quantized.
+
+    Raises:
+        ConfigError: Scales of channels are asked for where the target has none beside int8 levels.
+    """
+    spec = params.specification(quantized_input=quantized_input)
+    if spec.level_type is not LevelType.INT8 or not spec.channel_scales or target.allows_channel_wise(layer):
+        return spec
+    if not quantized_input and params.level_type is None:
+        # Nobody asked for whole numbers; scales are worth more.
+        return replace(spec, level_type=LevelType.FLOAT16)
+    if params.channel_wise:
+        raise ConfigError(
+            f"The channel_wise must be False for layer type {layer.op_type} with levels of type int8 here.",
+            layer=layer.name,
+            remedy='Set channel_wise to false, or level_type to "float32".',
+        )
+    return replace(spec, channel_scales=False)
+
+
 def _plan_codebook(
     layer: Layer, wanted: LayerConfig, params: CodebookParams, config: QuantConfig, target: Target
 ) -> LayerPlan:
@@ -116,19 +144,7 @@ def _plan_codebook(
             remedy=_remedy(layer, Technique.CODEBOOK, "use another wts_algo"),
         )
     quantized_input = not isinstance(wanted.activation_quant_params, FloatActivationParams)
-    spec = params.specification(quantized_input=quantized_input)
-    whole_numbers = spec.level_type is LevelType.INT8 and spec.channel_scales
-    if whole_numbers and not quantized_input and params.level_type is None and not target.allows_channel_wise(layer):
-        # Nobody asked for whole numbers; scales are worth more.
-        spec = replace(spec, level_type=LevelType.FLOAT16)
-    elif whole_numbers and not target.allows_channel_wise(layer):
-        if params.channel_wise:
-            raise ConfigError(
-                f"The channel_wise must be False for layer type {layer.op_type} with levels of type int8 here.",
-                layer=layer.name,
-                remedy='Set channel_wise to false, or level_type to "float32".',
-            )
-        spec = replace(spec, channel_scales=False)
+    spec = codebook_spec(layer, params, target, quantized_input=quantized_input)
     layout = weight_layout(layer)
     stored = spec.stored_bytes(layout.rows, layout.columns) + CODEBOOK_OVERHEAD_BYTES
     if stored >= 4 * layer.num_weights:

@@ -30,9 +30,10 @@ from amct_lite.refine.samples import Feed
 from amct_lite.refine.stream import Stream
 from amct_lite.types import Layer
 
-__all__ = ["BitOption", "allocate_bits", "bit_options"]
+__all__ = ["BitOption", "SpecOf", "allocate_bits", "bit_options"]
 
 Progress = Callable[[int, int], None]
+SpecOf = Callable[[Layer, CodeForm], CodebookSpec]
 
 # How much wider than the narrowest codes those are that are tried, in bits a weight.
 WIDER = 3
@@ -61,6 +62,7 @@ def bit_options(
     plans: Sequence[LayerPlan],
     feeds: Sequence[Feed],
     least_bits: int,
+    spec_of: SpecOf,
     *,
     progress: Progress | None = None,
     sess_options: Any = None,
@@ -73,6 +75,7 @@ def bit_options(
         feeds: Calibration samples.
         least_bits: The narrowest width, at which the output's change is measured. Predictions are too rough to
             take bits from one layer for another: what the average leaves above this width is what is spent.
+        spec_of: The codebook that a layer would have with such codes.
         progress: Called after each weight with (weights done, weights in all).
         sess_options: The user's onnxruntime.SessionOptions.
 
@@ -87,12 +90,11 @@ def bit_options(
     stream = Stream(model.ir, change.feeds, sess_options=sess_options)
     found = {}
     for number, (name, group) in enumerate(by_weight.items()):
-        layer, spec = group[0].layer, group[0].codebook
-        assert spec is not None
+        layer = group[0].layer
         stream.advance(layer.name)
         moments = _moments(model, layer, stream)
         candidates = [
-            (form, *_candidate(model, layer, spec.with_form(form), moments))
+            (form, *_candidate(model, layer, spec_of(layer, form), moments))
             for form in _forms(least_bits, layer.num_weights)
         ]
         _, narrow, narrow_error = candidates[0]

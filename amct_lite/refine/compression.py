@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amct_lite.codebook.specification import CodeForm, Refine
+from amct_lite.codebook.specification import MAX_CODE_BITS, CodebookSpec, CodeForm, Refine
 from amct_lite.errors import ConfigError, ParameterError
 from amct_lite.export.save import Saved, save_quantized
 from amct_lite.files.config import CodebookParams, FloatActivationParams, IfmrParams, LayerConfig, QuantConfig
@@ -14,10 +14,10 @@ from amct_lite.files.record import LayerRecord, write_record
 from amct_lite.files.target import load_target
 from amct_lite.graph.model import Model
 from amct_lite.quantize.layer_plan import LayerPlan
-from amct_lite.quantize.plan import make_plan
+from amct_lite.quantize.plan import codebook_spec, make_plan
 from amct_lite.quantize.planned_graph import PlannedGraph
 from amct_lite.quantize.weight_rows import weight_layout
-from amct_lite.refine.allocation import allocate_bits, bit_options
+from amct_lite.refine.allocation import SpecOf, allocate_bits, bit_options
 from amct_lite.refine.calibration import find_records
 from amct_lite.refine.samples import MAX_SAMPLES, SampleKeeper
 from amct_lite.types import Layer, Technique
@@ -26,7 +26,7 @@ __all__ = ["Compressed", "compress_model"]
 
 Progress = Callable[[str, int, int], None]
 
-MIN_BITS, MAX_BITS = 1, 8
+MIN_BITS, MAX_BITS = 1, MAX_CODE_BITS
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,11 @@ def compress_model(
     config = _config(start, chosen, activation_bits, len(held or ()) or 1)
     plans = make_plan(model.layers, config, target)
     if whole_bits is None:
-        forms = _forms(model, plans, bits, held, progress, sess_options)
+
+        def spec_of(layer: Layer, form: CodeForm) -> CodebookSpec:
+            return codebook_spec(layer, _params(form, chosen), target, quantized_input=activation_bits is not None)
+
+        forms = _forms(model, plans, bits, held, spec_of, progress, sess_options)
         config = _config({**start, **forms}, chosen, activation_bits, len(held or ()) or 1)
         plans = make_plan(model.layers, config, target)
     graph = PlannedGraph(model, config, target, plans, config_file=None)
@@ -159,14 +163,18 @@ def _form(layer: Layer, bits: int, refine: Refine) -> CodeForm:
     return CodeForm.for_weight(bits, layer.num_weights) if refine.uses_moments else CodeForm(bits)
 
 
+def _params(form: CodeForm, refine: Refine) -> CodebookParams:
+    return CodebookParams(
+        wts_algo="codebook_quantize", num_bits=form.code_bits, vector_size=form.vector_size, refine=refine
+    )
+
+
 def _config(forms: dict[str, CodeForm], refine: Refine, activation_bits: int | None, batch_num: int) -> QuantConfig:
     activation = IfmrParams() if activation_bits == 8 else FloatActivationParams(act_algo="none")
     layers = {
         name: LayerConfig(
             activation_quant_params=activation,
-            weight_quant_params=CodebookParams(
-                wts_algo="codebook_quantize", num_bits=form.code_bits, vector_size=form.vector_size, refine=refine
-            ),
+            weight_quant_params=_params(form, refine),
         )
         for name, form in forms.items()
     }
@@ -178,6 +186,7 @@ def _forms(
     plans: Sequence[LayerPlan],
     bits: float,
     held: list[Any] | None,
+    spec_of: SpecOf,
     progress: Progress | None,
     sess_options: Any,
 ) -> dict[str, CodeForm]:
@@ -193,13 +202,13 @@ def _forms(
 
     weights = {plan.layer.weight: plan.layer.num_weights for plan in plans if plan.codebook is not None}
     max_bytes = int(bits * sum(weights.values()) / 8)
-    least_bits = _widest_even_bits(plans, max_bytes)
-    options = bit_options(model, plans, keeper.feeds, least_bits, progress=report, sess_options=sess_options)
+    least_bits = _widest_even_bits(plans, max_bytes, spec_of)
+    options = bit_options(model, plans, keeper.feeds, least_bits, spec_of, progress=report, sess_options=sess_options)
     chosen = allocate_bits(options, max_bytes)
     return {plan.layer.name: chosen[plan.layer.weight] for plan in plans if plan.layer.weight in chosen}
 
 
-def _widest_even_bits(plans: Sequence[LayerPlan], max_bytes: int) -> int:
+def _widest_even_bits(plans: Sequence[LayerPlan], max_bytes: int, spec_of: SpecOf) -> int:
     """The widest width that all weights can have at once, tables and scales included; 1 where none fits."""
     by_weight = {plan.layer.weight: plan for plan in plans}
 
@@ -208,7 +217,7 @@ def _widest_even_bits(plans: Sequence[LayerPlan], max_bytes: int) -> int:
         for plan in by_weight.values():
             if plan.codebook is not None:
                 layout = weight_layout(plan.layer)
-                total += plan.codebook.with_form(CodeForm(width)).stored_bytes(layout.rows, layout.columns)
+                total += spec_of(plan.layer, CodeForm(width)).stored_bytes(layout.rows, layout.columns)
         return total
 
     fitting = [width for width in range(MIN_BITS, MAX_BITS + 1) if size_bytes(width) <= max_bytes]

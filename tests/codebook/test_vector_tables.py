@@ -11,7 +11,7 @@ from amct_lite.codebook.coordinate_descent import descend
 from amct_lite.codebook.gptq import gptq_codes
 from amct_lite.codebook.least_squares import fit_tables, output_error
 from amct_lite.codebook.second_moments import damped
-from amct_lite.codebook.specification import CodebookSpec, CodeForm
+from amct_lite.codebook.specification import VECTOR_LEVEL_TYPE, CodebookSpec, CodeForm
 from amct_lite.codebook.vector_tables import VectorTables, learn_vectors
 
 SIZES = [(1, 6, 9, 2), (1, 7, 70, 2), (3, 2, 5, 4), (7, 1, 9, 2)]
@@ -140,9 +140,8 @@ def test_vectors_are_as_long_as_their_table_is_small_beside_the_codes(bits):
     sizes = []
     for num_weights in (10, 1000, 30_000, 100_000, 1_000_000):
         form = CodeForm.for_weight(bits, num_weights)
-        assert form.bits_per_weight == bits
-        spec = CodebookSpec().with_form(form)
-        table = spec.num_levels * spec.vector_size * spec.level_type.size_bytes
+        assert form.code_bits / form.vector_size == bits
+        table = 2**form.code_bits * form.vector_size * VECTOR_LEVEL_TYPE.size_bytes
         assert form.vector_size == 1 or table <= 0.02 * num_weights * bits / 8
         sizes.append(form.vector_size)
     assert sizes == sorted(sizes)

@@ -111,6 +111,19 @@ def test_a_fraction_of_bits_bounds_the_average(digits, tmp_path) -> None:
     assert 8 * sum(layer.bytes_after for layer in layers) <= 3.4 * sum(layer.num_weights for layer in layers)
 
 
+def test_a_fraction_of_bits_bounds_layers_whose_channels_run_along_two_axes(write_network, tmp_path) -> None:
+    """Such a layer has no scales of channels beside int8 levels: its vectors have float16 ones, of twice the bytes."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(32, 32, 3, 3)).astype(np.float32)
+    body = "[layer] y = ConvTranspose<group=2>(x, w)"
+    path = write_network(f"g (float[4,32,6,6] x) => (float[4,64,8,8] y) {{ {body} }}", {"w": weight})
+    batches = [rng.normal(size=(4, 32, 6, 6)).astype(np.float32) for _ in range(4)]
+    for bits in (1.8, 2.1, 3.8, 4.5):
+        (layer,) = amct.compress(path, bits=bits, batches=batches).save(tmp_path / str(bits)).summary.layers
+        assert layer.form == "codebook"
+        assert 8 * layer.bytes_after <= bits * layer.num_weights, bits
+
+
 def test_the_ascend_target_refuses_codebooks_and_float_inputs(tmp_path) -> None:
     config_file = tmp_path / "config.json"
     amct.create_quant_config(config_file, MODEL_FILE)
