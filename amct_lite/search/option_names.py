@@ -2,7 +2,7 @@
 
 import re
 
-from amct_lite.codebook.specification import Refine
+from amct_lite.codebook.specification import CodeForm, Refine
 from amct_lite.files.config import ArqParams, CodebookParams, LayerConfig, NuqParams
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.types import Technique
@@ -31,10 +31,7 @@ def weight_params(plan: LayerPlan, name: str) -> ArqParams | NuqParams | Codeboo
         own = asked if isinstance(asked, NuqParams) else NuqParams(wts_algo="nuq_quantize")
         return own.model_copy(update={"channel_wise": plan.channel_wise, "num_steps": number})
     if kind == CODEBOOK:
-        # "lnq" takes ten times as long as "gptq", for every width.
-        book = CodebookParams(wts_algo="codebook_quantize", refine=Refine.GPTQ)
-        book = asked if isinstance(asked, CodebookParams) else book
-        return book.model_copy(update={"num_bits": number, "num_steps": None})
+        return _codebook_params(asked, number, plan.layer.num_weights)
     uniform = asked if isinstance(asked, ArqParams) else ArqParams()
     if kind == UNIFORM:
         uniform = uniform.model_copy(update={"num_bits": number, "scale_algo": "mse", "rounding": "gptq"})
@@ -50,6 +47,19 @@ def layer_config(block: LayerConfig, plan: LayerPlan, kind: str, name: str) -> L
     if name == FLOAT:
         return block.model_copy(update={"quant_enable": False})
     return block.model_copy(update={"quant_enable": True, "weight_quant_params": weight_params(plan, name)})
+
+
+def _codebook_params(asked: object, bits: int, num_weights: int) -> CodebookParams:
+    """Codes of so many bits a weight, as `compress` would choose them where the user chose no size of vectors."""
+    if isinstance(asked, CodebookParams):
+        own, refine = asked, asked.refine or Refine.LNQ
+    else:
+        # "lnq" takes ten times as long as "gptq", for every width.
+        own, refine = CodebookParams(wts_algo="codebook_quantize", refine=Refine.GPTQ), Refine.GPTQ
+    form = CodeForm(bits, own.vector_size)
+    if refine.uses_moments and "vector_size" not in own.model_fields_set:
+        form = CodeForm.for_weight(bits, num_weights)
+    return own.model_copy(update={"num_bits": form.code_bits, "num_steps": None, "vector_size": form.vector_size})
 
 
 def _with_ratio(block: LayerConfig, ratio: float | None) -> LayerConfig:

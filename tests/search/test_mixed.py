@@ -75,6 +75,20 @@ def test_every_layer_gets_a_way_that_it_is_offered(tmp_path):
     assert set().union(*(trial.options for trial in result.trials)) <= set(SPACE)
 
 
+@pytest.mark.parametrize(("asked", "size"), [({}, 2), ({"vector_size": 1}, 1), ({"refine": "none"}, 1)])
+def test_codebooks_of_large_layers_take_codes_for_several_channels_where_the_user_does_not_choose(
+    tmp_path, asked, size
+):
+    def edit(config):
+        config["fc1"]["search_space"] = ["codebook3"]
+        if asked:
+            config["fc1"]["weight_quant_params"] = {"wts_algo": "codebook_quantize", "refine": "gptq", **asked}
+
+    result = search(tmp_path / "out", write_config(tmp_path, edit=edit), max_evaluations=2)
+    chosen = blocks(result)["fc1"]["weight_quant_params"]
+    assert (chosen["num_bits"], chosen["vector_size"]) == (3 * size, size)
+
+
 def test_the_final_config_and_record_give_the_same_models_through_the_other_verbs(tmp_path, config_file):
     result = search(tmp_path / "out", config_file, max_evaluations=6)
     graph = amct.init(result.files["config"], MODEL_FILE, None, result.files["record"])
