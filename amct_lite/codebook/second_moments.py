@@ -10,7 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SecondMoments", "asymmetric_target", "damped", "mean_of", "scaled_inputs"]
+__all__ = [
+    "LEAST_DAMPING",
+    "SecondMoments",
+    "asymmetric_target",
+    "damped",
+    "independent_vectors",
+    "mean_of",
+    "scaled_inputs",
+]
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -29,14 +37,14 @@ class SecondMoments:
         cross: float64 array, shape (groups, K, K): mean of z x'.
         quantized_mean: float64 array, shape (groups, K): mean of x.
         float_mean: float64 array, shape (groups, K): mean of z.
-        count: How many vectors were seen.
+        count: How many independent vectors they are worth; see `independent_vectors`.
     """
 
     quadratic: Float64Array
     cross: Float64Array
     quantized_mean: Float64Array
     float_mean: Float64Array
-    count: int
+    count: float
 
     @property
     def damping(self) -> float:
@@ -61,6 +69,29 @@ class SecondMoments:
         )
 
 
+def independent_vectors(halves: Sequence[SecondMoments]) -> float:
+    """How many independent vectors would settle the moments as well as all that were seen.
+
+    Neighbouring positions of a sample look alike, and so many vectors may be worth few. For n independent normal
+    vectors the moments about the mean, H, are off by (tr(H)**2 + |H|**2) / n in the mean square (Isserlis' theorem),
+    and those of two halves differ by four times that: n is what makes it so. EfficientNet-Lite0's last layers see
+    12544 vectors of 256 samples, worth 500 to 1500; with a ridge for 12544 they learned the samples by heart.
+
+    Args:
+        halves: Two, of different samples.
+
+    Returns:
+        At least 1, at most `count` of both.
+    """
+    first, second = (half.centred().quadratic for half in halves)
+    seen = sum(half.count for half in halves)
+    together = (first + second) / 2.0
+    spread = np.sum(np.trace(together, axis1=1, axis2=2) ** 2) + np.sum(together**2)
+    apart = np.sum((first - second) ** 2)
+    # Halves that are alike, such as those of inputs that are 0 throughout, leave it open.
+    return float(max(1.0, min(seen, 4.0 * spread / apart))) if apart > 0.0 else float(seen)
+
+
 def mean_of(moments: Sequence[SecondMoments], importance: Sequence[float] | None = None) -> SecondMoments:
     """The moments of several inputs of one weight together.
 
@@ -78,7 +109,7 @@ def mean_of(moments: Sequence[SecondMoments], importance: Sequence[float] | None
         return np.asarray(sum(share * getattr(m, part) for share, m in zip(shares, moments, strict=True)))
 
     return SecondMoments(
-        mean("quadratic"), mean("cross"), mean("quantized_mean"), mean("float_mean"), int(counts.sum())
+        mean("quadratic"), mean("cross"), mean("quantized_mean"), mean("float_mean"), float(counts.sum())
     )
 
 

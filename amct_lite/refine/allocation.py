@@ -18,7 +18,7 @@ import numpy as np
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
 from amct_lite.codebook.least_squares import output_error, output_power
-from amct_lite.codebook.second_moments import SecondMoments, damped
+from amct_lite.codebook.second_moments import LEAST_DAMPING, SecondMoments, damped
 from amct_lite.codebook.specification import MAX_CODE_BITS, VECTOR_SIZES, CodebookSpec, CodeForm, Refine
 from amct_lite.graph.model import Model
 from amct_lite.quantize.layer_plan import LayerPlan
@@ -175,9 +175,10 @@ def _candidate(model: Model, layer: Layer, spec: CodebookSpec, moments: SecondMo
     """A codebook of one width and its error at the layer's output, relative to that output."""
     assert layer.weight is not None
     rows = to_rows(model.weight(layer.weight), layer)
-    quadratic = damped(moments.quadratic, moments.damping)
     used = replace(spec, refine=Refine.GPTQ if spec.refine is not Refine.NONE else Refine.NONE)
-    codebook = cluster_rows(rows, used, quadratic=quadratic)
+    codebook = cluster_rows(rows, used, quadratic=damped(moments.quadratic, moments.damping))
+    # The ridge that keeps a codebook from learning the samples by heart would make layers of few samples look alike.
+    quadratic = damped(moments.quadratic, LEAST_DAMPING)
     weight = rows.astype(np.float64).reshape(len(quadratic), -1, rows.shape[1])
     decoded = codebook.decode().astype(np.float64).reshape(weight.shape)
     signal = output_power(weight, quadratic)

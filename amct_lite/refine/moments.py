@@ -1,12 +1,13 @@
 """Second moments of a layer's inputs in the quantized network, paired with those in the float network."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.second_moments import SecondMoments, mean_of
+from amct_lite.codebook.second_moments import SecondMoments, independent_vectors, mean_of
 from amct_lite.errors import CalibrationError
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.types import Layer
@@ -24,6 +25,9 @@ POSITIONS_PER_SAMPLE = 192
 # weight, and the fewest of them.
 POSITIONS_PER_GROUPED_WEIGHT = 4
 LEAST_POSITIONS = 32
+
+# How many vectors of a sample are worth one where there is no other sample to compare with.
+VECTORS_ALIKE = 16
 
 # float32 values of input vectors held at a time (128 MiB).
 MAX_VALUES = 2**25
@@ -75,7 +79,9 @@ def fold_moments(
             layer=inputs.layer.name,
             remedy="Check the data's preprocessing, and that the float model is sound on it.",
         )
-    return seen
+    vectors = sum(fold.count for fold in seen)
+    share = (independent_vectors(seen) if len(seen) > 1 else max(1.0, vectors / VECTORS_ALIKE)) / vectors
+    return tuple(replace(fold, count=share * fold.count) for fold in seen)
 
 
 def _vectors_by_fold(
