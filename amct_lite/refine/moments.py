@@ -58,7 +58,7 @@ def fold_moments(
         seed: For the choice of positions.
 
     Returns:
-        Two moments; one alone where there is but one sample.
+        Two moments, each with the independent vectors that it is worth; one alone where there is but one sample.
 
     Raises:
         CalibrationError: The inputs are not finite, or there are none.
