@@ -69,6 +69,17 @@ class CodeForm:
                 return cls(bits * size, size)
         return cls(bits)
 
+    @classmethod
+    def to_refine(cls, bits: int, num_weights: int, refine: Refine) -> "CodeForm":
+        """The same where moments refine the codes; else single ones: k-means of vectors would take most of the time.
+
+        Args:
+            bits: Bits a weight.
+            num_weights: Weights that share the table.
+            refine: What calibration data is used for.
+        """
+        return cls.for_weight(bits, num_weights) if refine.uses_moments else cls(bits)
+
 
 @dataclass(frozen=True)
 class CodebookSpec:

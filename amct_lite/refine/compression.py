@@ -87,7 +87,9 @@ def compress_model(
     names = [layer.name for layer in model.layers if target.refusal(layer, Technique.CODEBOOK) is None and layer.weight]
     _check_names(skip_layers, model)
     start = {
-        name: _form(model.layer(name), whole_bits or MAX_BITS, chosen) for name in names if name not in skip_layers
+        name: CodeForm.to_refine(whole_bits or MAX_BITS, model.layer(name).num_weights, chosen)
+        for name in names
+        if name not in skip_layers
     }
     if not start:
         raise ConfigError("No layer of the model can become a codebook.", remedy="`amct-lite inspect` shows why.")
@@ -156,11 +158,6 @@ def _held(batches: Iterable[Any], *, whole: bool) -> list[Any]:
     if not held:
         raise ParameterError("The 'batches' parameter of compress is empty.", remedy="Give calibration data, or None.")
     return held
-
-
-def _form(layer: Layer, bits: int, refine: Refine) -> CodeForm:
-    """Codes of so many bits a weight; k-means alone, without data, would take longer than all the rest."""
-    return CodeForm.for_weight(bits, layer.num_weights) if refine.uses_moments else CodeForm(bits)
 
 
 def _params(form: CodeForm, refine: Refine) -> CodebookParams:

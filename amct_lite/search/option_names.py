@@ -50,15 +50,13 @@ def layer_config(block: LayerConfig, plan: LayerPlan, kind: str, name: str) -> L
 
 
 def _codebook_params(asked: object, bits: int, num_weights: int) -> CodebookParams:
-    """Codes of so many bits a weight, as `compress` would choose them where the user chose no size of vectors."""
-    if isinstance(asked, CodebookParams):
-        own, refine = asked, asked.refine or Refine.LNQ
-    else:
-        # "lnq" takes ten times as long as "gptq", for every width.
-        own, refine = CodebookParams(wts_algo="codebook_quantize", refine=Refine.GPTQ), Refine.GPTQ
+    """Codes of so many bits a weight in the form that `compress` gives them; of a code where the user set its size."""
+    # "lnq" takes ten times as long as "gptq", for every width.
+    own = CodebookParams(wts_algo="codebook_quantize", refine=Refine.GPTQ)
+    own = asked if isinstance(asked, CodebookParams) else own
     form = CodeForm(bits, own.vector_size)
-    if refine.uses_moments and "vector_size" not in own.model_fields_set:
-        form = CodeForm.for_weight(bits, num_weights)
+    if "vector_size" not in own.model_fields_set:
+        form = CodeForm.to_refine(bits, num_weights, own.specification(quantized_input=False).refine)
     return own.model_copy(update={"num_bits": form.code_bits, "num_steps": None, "vector_size": form.vector_size})
 
 
