@@ -14,17 +14,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
+from amct_lite.codebook.held_out import held_out_form
 from amct_lite.codebook.least_squares import output_error, output_power
-from amct_lite.codebook.second_moments import LEAST_DAMPING, SecondMoments, damped
+from amct_lite.codebook.second_moments import LEAST_DAMPING, SecondMoments, damped, mean_of
 from amct_lite.codebook.specification import MAX_CODE_BITS, VECTOR_SIZES, CodebookSpec, CodeForm, Refine
 from amct_lite.graph.model import Model
 from amct_lite.quantize.layer_plan import LayerPlan
 from amct_lite.quantize.weight_rows import from_rows, to_rows
 from amct_lite.refine.layer_inputs import LayerInputs
-from amct_lite.refine.moments import input_moments
+from amct_lite.refine.moments import fold_moments
 from amct_lite.refine.output_change import OutputChange
 from amct_lite.refine.samples import Feed
 from amct_lite.refine.stream import Stream
@@ -33,6 +35,7 @@ from amct_lite.types import Layer
 __all__ = ["BitOption", "SpecOf", "allocate_bits", "bit_options"]
 
 Progress = Callable[[int, int], None]
+Float64Array = npt.NDArray[np.float64]
 SpecOf = Callable[[Layer, CodeForm], CodebookSpec]
 
 # How much wider than the narrowest codes those are that are tried, in bits a weight.
@@ -92,9 +95,10 @@ def bit_options(
     for number, (name, group) in enumerate(by_weight.items()):
         layer = group[0].layer
         stream.advance(layer.name)
-        moments = _moments(model, layer, stream)
+        folds = _folds(model, layer, stream)
+        fitted, measured = held_out_form(folds), damped(mean_of(folds).quadratic, LEAST_DAMPING)
         candidates = [
-            (form, *_candidate(model, layer, spec_of(layer, form), moments))
+            (form, *_candidate(model, layer, spec_of(layer, form), fitted, measured))
             for form in _forms(least_bits, layer.num_weights)
         ]
         _, narrow, narrow_error = candidates[0]
@@ -171,22 +175,22 @@ def _forms(least_bits: int, num_weights: int) -> list[CodeForm]:
     return forms
 
 
-def _candidate(model: Model, layer: Layer, spec: CodebookSpec, moments: SecondMoments) -> tuple[Codebook, float]:
-    """A codebook of one width and its error at the layer's output, relative to that output."""
+def _candidate(
+    model: Model, layer: Layer, spec: CodebookSpec, fitted: Float64Array, measured: Float64Array
+) -> tuple[Codebook, float]:
+    """A codebook of one width, made with one form of the inputs, and its relative output error by another."""
     assert layer.weight is not None
     rows = to_rows(model.weight(layer.weight), layer)
     used = replace(spec, refine=Refine.GPTQ if spec.refine is not Refine.NONE else Refine.NONE)
-    codebook = cluster_rows(rows, used, quadratic=damped(moments.quadratic, moments.damping))
-    # The ridge that keeps a codebook from learning the samples by heart would make layers of few samples look alike.
-    quadratic = damped(moments.quadratic, LEAST_DAMPING)
-    weight = rows.astype(np.float64).reshape(len(quadratic), -1, rows.shape[1])
+    codebook = cluster_rows(rows, used, quadratic=fitted)
+    weight = rows.astype(np.float64).reshape(len(measured), -1, rows.shape[1])
     decoded = codebook.decode().astype(np.float64).reshape(weight.shape)
-    signal = output_power(weight, quadratic)
-    return codebook, output_error(weight, quadratic, decoded) / signal if signal > 0.0 else 0.0
+    signal = output_power(weight, measured)
+    return codebook, output_error(weight, measured, decoded) / signal if signal > 0.0 else 0.0
 
 
-def _moments(model: Model, layer: Layer, stream: Stream) -> SecondMoments:
+def _folds(model: Model, layer: Layer, stream: Stream) -> list[SecondMoments]:
     node = next(node for node in model.ir.graph if node.name == layer.name)
     pairs = ((values, values) for values in stream.tensor(layer.activation))
-    moments = input_moments(LayerInputs.of_node(layer, node), pairs, seed=0)
-    return moments.centred() if layer.op_type != "MatMul" else moments
+    folds = fold_moments(LayerInputs.of_node(layer, node), pairs, seed=0)
+    return [fold.centred() for fold in folds] if layer.op_type != "MatMul" else list(folds)

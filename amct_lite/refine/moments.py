@@ -1,18 +1,17 @@
 """Second moments of a layer's inputs in the quantized network, paired with those in the float network."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from amct_lite.codebook.second_moments import SecondMoments, independent_vectors, mean_of
+from amct_lite.codebook.second_moments import SecondMoments
 from amct_lite.errors import CalibrationError
 from amct_lite.refine.layer_inputs import LayerInputs
 from amct_lite.types import Layer
 
-__all__ = ["fold_moments", "input_moments"]
+__all__ = ["fold_moments"]
 
 Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
@@ -26,31 +25,16 @@ POSITIONS_PER_SAMPLE = 192
 POSITIONS_PER_GROUPED_WEIGHT = 4
 LEAST_POSITIONS = 32
 
-# How many vectors of a sample are worth one where there is no other sample to compare with.
-VECTORS_ALIKE = 16
-
 # float32 values of input vectors held at a time (128 MiB).
 MAX_VALUES = 2**25
-
-
-def input_moments(inputs: LayerInputs, activations: Iterable[tuple[Array, Array]], *, seed: int) -> SecondMoments:
-    """Sum over samples and chosen output positions, the same ones in both networks.
-
-    Args:
-        inputs: The layer's geometry.
-        activations: The layer's input in the float network and in the quantized one, batch by batch.
-        seed: For the choice of positions.
-
-    Raises:
-        CalibrationError: The inputs are not finite, or there are none.
-    """
-    return mean_of(fold_moments(inputs, activations, seed=seed))
 
 
 def fold_moments(
     inputs: LayerInputs, activations: Iterable[tuple[Array, Array]], *, seed: int
 ) -> tuple[SecondMoments, ...]:
-    """The same by halves of the samples, so that what is fitted to one half can be tried on the other.
+    """Sums over samples and chosen output positions, the same ones in both networks, by halves of the samples.
+
+    What is fitted to one half can be tried on the other.
 
     Args:
         inputs: The layer's geometry.
@@ -58,7 +42,7 @@ def fold_moments(
         seed: For the choice of positions.
 
     Returns:
-        Two moments, each with the independent vectors that it is worth; one alone where there is but one sample.
+        Two moments; one alone where there is but one sample.
 
     Raises:
         CalibrationError: The inputs are not finite, or there are none.
@@ -79,9 +63,7 @@ def fold_moments(
             layer=inputs.layer.name,
             remedy="Check the data's preprocessing, and that the float model is sound on it.",
         )
-    vectors = sum(fold.count for fold in seen)
-    share = (independent_vectors(seen) if len(seen) > 1 else max(1.0, vectors / VECTORS_ALIKE)) / vectors
-    return tuple(replace(fold, count=share * fold.count) for fold in seen)
+    return seen
 
 
 def _vectors_by_fold(

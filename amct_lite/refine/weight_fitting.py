@@ -14,8 +14,8 @@ import onnx_ir as ir
 
 from amct_lite.codebook.cluster_rows import cluster_rows
 from amct_lite.codebook.codebook import Codebook
-from amct_lite.codebook.held_out import held_out_damping, held_out_target
-from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, damped, mean_of
+from amct_lite.codebook.held_out import held_out_damping, held_out_form, held_out_target
+from amct_lite.codebook.second_moments import LEAST_DAMPING, SecondMoments, asymmetric_target, mean_of
 from amct_lite.codebook.specification import CodebookSpec
 from amct_lite.files.config import ArqParams
 from amct_lite.files.record import LayerRecord
@@ -41,8 +41,6 @@ InputPairs = Callable[[Layer], Iterator[tuple[Array, Array]]]
 Folds = tuple[SecondMoments, ...]
 """The moments of a layer's inputs, by halves of the samples."""
 
-# Weights of 8 bits lose so little that the fit to the quantized inputs has to be held against other samples; at 4 bits
-# a ridge chosen in this way gave SqueezeNet 1.1 a KL of 0.0858 instead of 0.0796, on both halves of the photos.
 # Weights of 8 bits: 0.03, 0.1 and 0.3 gave KL 0.0039, 0.0036, 0.0039 on SqueezeNet 1.1 at 8 bits, and the two
 # halves of the photos order them differently: anything in between will do.
 INT8_DAMPING = 0.1
@@ -139,11 +137,8 @@ class WeightFitter:
                 self._uniform[weight] = UniformRows.nearest(rows, scales, params.num_bits)
             else:
                 own, halves = self._halves(plan.layer, folds, tied)
-                targets = mean_of(halves)
-                fine = params.num_bits == 8
-                ridge = held_out_damping(own, halves) if fine else targets.damping
-                target = asymmetric_target(own, targets, ridge)
-                quadratic = damped(targets.quadratic, max(targets.damping, INT8_DAMPING if fine else 0.0))
+                target = asymmetric_target(own, mean_of(halves), held_out_damping(own, halves))
+                quadratic = held_out_form(halves, INT8_DAMPING if params.num_bits == 8 else LEAST_DAMPING)
                 self._uniform[weight] = fit_uniform_rows(target, quadratic, params, channel_wise=scales.size > 1)
         return self._uniform[weight]
 
@@ -154,9 +149,6 @@ class WeightFitter:
         weights = to_rows(self._model.weight(layer.weight), layer), rows
         deviations = output_deviations(inputs, weights, self._input_pairs(layer), seed=seed, centred=centred)
         return re_estimated_factors(*deviations)
-
-    def _moments_of(self, layer: Layer) -> SecondMoments:
-        return mean_of(self._folds_of(layer))
 
     def _folds_of_pairs(self, layer: Layer) -> Folds:
         inputs = LayerInputs.of_node(layer, self._node_of(layer))
@@ -173,12 +165,14 @@ class WeightFitter:
         assert layer.weight is not None
         if layer.weight not in self._codebooks:
             if spec.refine.uses_moments:
+                own, halves = self._halves(layer, folds, tied)
                 if few_levels:
                     target = self._fitted_rows(layer, folds, tied).astype(np.float64)
-                    targets = mean_of(self._halves(layer, folds, tied)[1])
                 else:
-                    target, targets = self._target(layer, mean_of(folds), tied)
-                codebook = cluster_rows(target, spec, quadratic=damped(targets.quadratic, targets.damping))
+                    target = asymmetric_target(own, mean_of(halves), held_out_damping(own, halves))
+                    sharing = [layer, *(plan.layer for plan in tied)]
+                    target = self._with_spread(target.reshape(-1, own.shape[2]), sharing)
+                codebook = cluster_rows(target, spec, quadratic=held_out_form(halves))
             else:
                 codebook = cluster_rows(to_rows(self._model.weight(layer.weight), layer), spec)
             self._codebooks[layer.weight] = codebook
@@ -213,16 +207,6 @@ class WeightFitter:
         own = self._weight_by_groups(layer, len(folds[0].quadratic))
         everywhere = [folds, *(self._folds_of(plan.layer) for plan in tied)]
         return own, shared_moments(own, everywhere, centred=self._takes_bias(layer))
-
-    def _target(
-        self, layer: Layer, moments: SecondMoments, tied: Sequence[LayerPlan]
-    ) -> tuple[Float64Array, SecondMoments]:
-        """The rows that serve the quantized inputs of all layers that share a weight, and the moments of those."""
-        weight = self._weight_by_groups(layer, len(moments.quadratic))
-        everywhere = [(moments,), *((self._moments_of(plan.layer),) for plan in tied)]
-        (targets,) = shared_moments(weight, everywhere, centred=self._takes_bias(layer))
-        target = asymmetric_target(weight, targets, targets.damping).reshape(-1, weight.shape[2])
-        return self._with_spread(target, [layer, *(plan.layer for plan in tied)]), targets
 
     def _weight_by_groups(self, layer: Layer, groups: int) -> Float64Array:
         """The float weight, shape (groups, rows, K)."""

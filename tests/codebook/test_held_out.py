@@ -1,11 +1,20 @@
 """The ridge chosen on the other half of the samples."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amct_lite.codebook.held_out import DAMPINGS, held_out_damping, held_out_target
-from amct_lite.codebook.second_moments import SecondMoments, asymmetric_target, mean_of, scaled_inputs
+from amct_lite.codebook.held_out import DAMPINGS, SHRINKAGES, held_out_damping, held_out_form, held_out_target
+from amct_lite.codebook.second_moments import (
+    LEAST_DAMPING,
+    SecondMoments,
+    asymmetric_target,
+    damped,
+    mean_of,
+    scaled_inputs,
+    shrunk,
+)
 
 GROUPS, ROWS, SIZE = 2, 3, 6
 
@@ -113,6 +122,48 @@ def test_where_some_inputs_are_noisy_two_steps_serve_unseen_vectors_better_than_
         errors.append([error_on(target, weight, x, z) for target in (held_out_target(weight, folds), one_step, weight)])
     two_steps, one, none = np.mean(errors, axis=0)
     assert two_steps < 0.9 * one < one < none
+
+
+def rounded_with_feedback(weight, quadratic, step):
+    """Rounding to a uniform grid, column by column, each column's error taken back by the columns behind it."""
+    left, rounded = weight.copy(), np.empty_like(weight)
+    for column in range(weight.shape[1]):
+        rounded[:, column] = step * np.round(left[:, column] / step)
+        behind = slice(column + 1, None)
+        makes_up = np.linalg.solve(quadratic[behind, behind], quadratic[behind, column])
+        left[:, behind] += np.outer(left[:, column] - rounded[:, column], makes_up)
+    return rounded
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("count", "alike"), [(16, 1), (16, 8), (60, 1), (3000, 1)])
+def test_correlations_are_believed_as_far_as_rounding_for_the_other_half_is_best(groups, count, alike):
+    rng = np.random.default_rng(count)
+    mixture = np.linalg.qr(rng.normal(size=(24, 24)))[0] * np.geomspace(1.0, 0.03, 24) + 0.05 * rng.normal(size=24)
+    vectors = [np.repeat(rng.normal(size=(groups, count, 24)) @ mixture.T, alike, axis=1) for _ in range(2)]
+    folds = [moments(x, x) for x in vectors]
+    weight, errors = rng.normal(size=(1000, 24)), []
+    for share in SHRINKAGES:
+        errors.append(0.0)
+        for own, other in (folds, folds[::-1]):
+            for group, quadratic in enumerate(damped(shrunk(own.quadratic, share), LEAST_DAMPING)):
+                change = weight - rounded_with_feedback(weight, quadratic, 1e-3)
+                seen = other.quadratic[group]
+                errors[-1] += np.sum(change @ seen * change) / np.trace(seen)
+    together = mean_of(folds).quadratic
+    forms = [damped(shrunk(together, share), LEAST_DAMPING) for share in SHRINKAGES]
+    (chosen,) = (number for number, form in enumerate(forms) if np.array_equal(form, held_out_form(folds)))
+    assert errors[chosen] <= 1.01 * min(errors)
+    assert (chosen == 0) == (count >= 60)
+
+
+def test_no_correlation_is_believed_without_another_half_and_none_is_needed_without_signal():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(GROUPS, 30, SIZE))
+    (form, nothing) = held_out_form([moments(x, x)]), held_out_form([moments(0 * x, 0 * x)] * 2)
+    for group in range(GROUPS):
+        assert np.array_equal(form[group], np.diag(np.diag(form[group])))
+        assert np.array_equal(nothing[group], np.eye(SIZE))
 
 
 PARTS = ("quadratic", "cross", "quantized_mean", "float_mean")
