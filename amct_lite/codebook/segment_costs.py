@@ -112,12 +112,6 @@ class SegmentCosts:
         cost[first == last] = 0.0
         return cost
 
-    def about_zero(self, first: IndexArray, last: IndexArray) -> Float64Array:
-        """Costs of segments whose level is 0, of the shape of first."""
-        left, right = self._halves(first, last)
-        cost = left.square + left.mass * np.square(left.mean) + right.square + right.mass * np.square(right.mean)
-        return np.where(first == last, 0.0, cost)
-
     def _halves(self, first: IndexArray, last: IndexArray) -> tuple[_Runs, _Runs]:
         offset = self._level.take(first ^ last)
         before, after = offset + first, offset + last

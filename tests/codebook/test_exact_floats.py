@@ -198,11 +198,10 @@ def test_segment_costs_are_those_of_two_passes():
     points = Points(rng.exponential(size=21), np.sort(rng.standard_t(2, size=21)))
     first, last = np.array(list(itertools.combinations_with_replacement(range(22), 2))).T
     costs = SegmentCosts(points)
-    for about, centre in ((costs.about_mean, None), (costs.about_zero, 0.0)):
-        for cost, a, b in zip(about(first, last), first, last, strict=True):
-            mass, mean = points.mass[a:b], points.mean[a:b]
-            level = centre if centre is not None else np.average(mean, weights=mass) if a < b else 0.0
-            assert cost == pytest.approx(float(np.sum(mass * np.square(mean - level))), rel=1e-12, abs=1e-15)
+    for cost, a, b in zip(costs.about_mean(first, last), first, last, strict=True):
+        mass, mean = points.mass[a:b], points.mean[a:b]
+        level = np.average(mean, weights=mass) if a < b else 0.0
+        assert cost == pytest.approx(float(np.sum(mass * np.square(mean - level))), rel=1e-12, abs=1e-15)
 
 
 @pytest.mark.parametrize("num_levels", [1, 2, 16, 256])
