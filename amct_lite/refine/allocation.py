@@ -96,6 +96,7 @@ def bit_options(
         layer = group[0].layer
         stream.advance(layer.name)
         folds = _folds(model, layer, stream)
+        # Errors are measured with all correlations: without those not believed, layers of few samples look alike.
         fitted, measured = held_out_form(folds), damped(mean_of(folds).quadratic, LEAST_DAMPING)
         candidates = [
             (form, *_candidate(model, layer, spec_of(layer, form), fitted, measured))
