@@ -64,15 +64,16 @@ def held_out_form(folds: Sequence[SecondMoments], damping: float = LEAST_DAMPING
     Returns:
         float64 array, shape (groups, K, K), positive definite.
     """
-    best, least = SHRINKAGES[-1], np.inf
+
+    def form(moments: SecondMoments, shrinkage: float) -> Float64Array:
+        return damped(shrunk(moments.quadratic, shrinkage), damping)
+
+    def loss(shrinkage: float) -> float:
+        return sum(_feedback_error(form(folds[half], shrinkage), folds[1 - half]) for half in (0, 1))
+
     # Where there are samples enough the least is best, and each try on wide layers takes its time.
-    for shrinkage in SHRINKAGES if len(folds) > 1 else ():
-        forms = (damped(shrunk(fold.quadratic, shrinkage), damping) for fold in folds)
-        loss = sum(_feedback_error(form, other) for form, other in zip(forms, reversed(folds), strict=True))
-        if not loss < least:
-            break
-        best, least = shrinkage, loss
-    return damped(shrunk(mean_of(folds).quadratic, best), damping)
+    best = _while_it_gains(SHRINKAGES, loss, SHRINKAGES[-1]) if len(folds) > 1 else SHRINKAGES[-1]
+    return form(mean_of(folds), best)
 
 
 def held_out_target(weight: Float64Array, folds: Sequence[SecondMoments]) -> Float64Array:
@@ -107,15 +108,22 @@ def held_out_target(weight: Float64Array, folds: Sequence[SecondMoments]) -> Flo
 
 def _best_damping(fit: Fit, weight: Float64Array, folds: Sequence[SecondMoments], dampings: Sequence[float]) -> float:
     """The ridge with which what is fitted to each half has the least error on the other."""
-    best, least = dampings[-1], np.inf
-    if len(folds) < 2:
-        return best
-    # From the cautious end, until it no longer gains.
-    for damping in reversed(dampings):
-        loss = sum(_output_error(fit(half, damping), weight, folds[1 - half]) for half in (0, 1))
-        if not loss < least:
+
+    def loss(damping: float) -> float:
+        return sum(_output_error(fit(half, damping), weight, folds[1 - half]) for half in (0, 1))
+
+    # From the cautious end.
+    return _while_it_gains(dampings[::-1], loss, dampings[-1]) if len(folds) > 1 else dampings[-1]
+
+
+def _while_it_gains(choices: Sequence[float], loss: Callable[[float], float], otherwise: float) -> float:
+    """The last of the choices, in their order, with less loss than the one before; otherwise where none has any."""
+    best, least = otherwise, np.inf
+    for choice in choices:
+        found = loss(choice)
+        if not found < least:
             break
-        best, least = damping, loss
+        best, least = choice, found
     return best
 
 

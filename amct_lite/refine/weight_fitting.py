@@ -137,7 +137,7 @@ class WeightFitter:
                 self._uniform[weight] = UniformRows.nearest(rows, scales, params.num_bits)
             else:
                 own, halves = self._halves(plan.layer, folds, tied)
-                target = asymmetric_target(own, mean_of(halves), held_out_damping(own, halves))
+                target = _target(own, halves)
                 quadratic = held_out_form(halves, INT8_DAMPING if params.num_bits == 8 else LEAST_DAMPING)
                 self._uniform[weight] = fit_uniform_rows(target, quadratic, params, channel_wise=scales.size > 1)
         return self._uniform[weight]
@@ -169,7 +169,7 @@ class WeightFitter:
                 if few_levels:
                     target = self._fitted_rows(layer, folds, tied).astype(np.float64)
                 else:
-                    target = asymmetric_target(own, mean_of(halves), held_out_damping(own, halves))
+                    target = _target(own, halves)
                     sharing = [layer, *(plan.layer for plan in tied)]
                     target = self._with_spread(target.reshape(-1, own.shape[2]), sharing)
                 codebook = cluster_rows(target, spec, quadratic=held_out_form(halves))
@@ -226,6 +226,11 @@ class WeightFitter:
 
     def _takes_bias(self, layer: Layer) -> bool:
         return takes_bias(layer, self._node_of(layer))
+
+
+def _target(own: Float64Array, halves: Sequence[SecondMoments]) -> Float64Array:
+    """The weight that serves the quantized inputs, fitted to them as far as both halves of the samples agree."""
+    return asymmetric_target(own, mean_of(halves), held_out_damping(own, halves))
 
 
 def takes_bias(layer: Layer, node: ir.Node) -> bool:

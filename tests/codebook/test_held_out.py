@@ -1,4 +1,4 @@
-"""The ridge chosen on the other half of the samples."""
+"""What is chosen on the other half of the samples: ridges, and how far correlations are believed."""
 
 import numpy as np
 import pytest
